@@ -1,0 +1,11 @@
+"""Errors that speak to the person at the keyboard."""
+
+
+class UserError(Exception):
+  """Bad input, said in one clear line.
+
+  The command line prints the message and exits with code 2, without a
+  traceback. Raise it for anything a user can mend: a wrong value, a missing
+  file, a checkpoint of another model. Anything else is a defect and should
+  raise its own exception.
+  """
