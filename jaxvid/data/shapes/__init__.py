@@ -1,0 +1,1 @@
+"""The shapes world: captioned toy video with exact ground truth."""
