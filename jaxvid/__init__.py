@@ -1,0 +1,3 @@
+"""jaxvid: text in, endless video out, in one small JAX library."""
+
+__version__ = '0.1.0'

@@ -1,0 +1,15 @@
+"""Settings for every test: exact products on the CPU, no key used twice."""
+
+import os
+
+# Before jax is imported. One thread per process: the tests run in parallel.
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+os.environ.setdefault(
+  'XLA_FLAGS',
+  '--xla_cpu_multi_thread_eigen=false --xla_force_host_platform_device_count=8',
+)
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+
+import jax
+
+jax.config.update('jax_default_matmul_precision', 'highest')
