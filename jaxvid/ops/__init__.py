@@ -1,1 +1,1 @@
-
+"""Kernels: a reference first, then faster backends behind one function."""

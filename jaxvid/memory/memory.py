@@ -1,0 +1,175 @@
+"""The memory of a stream: sink frames, then a rolling window, per layer."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from jaxvid.errors import UserError
+from jaxvid.memory.plan import CachedPlan
+from jaxvid.memory.slots import rank_of_slots, slot_of
+from jaxvid.ops.rope import rotation
+
+
+@dataclasses.dataclass(frozen=True)
+class MemoryConfig:
+  """Shape of a memory. SxWy is `sink=x, window=y`.
+
+  Attributes:
+    height: token rows per latent frame.
+    width: token columns per latent frame.
+    sink: first latent frames, kept forever.
+    window: latent frames of the rolling window, the current chunk included.
+    chunk: latent frames denoised together.
+    positions: 'absolute' (keys stored rotated by their frame index) or
+      'relative' (rotated at read by their order in memory: nothing grows
+      with the length of the stream).
+    aligned: chunks start at multiples of `chunk`; False when a stream begins
+      with a single given frame.
+  """
+
+  height: int
+  width: int
+  sink: int = 3
+  window: int = 9
+  chunk: int = 3
+  positions: str = 'absolute'
+  aligned: bool = True
+
+  def __post_init__(self):
+    if self.positions not in ('absolute', 'relative'):
+      raise UserError(
+        f"positions must be 'absolute' or 'relative', not {self.positions!r}"
+      )
+    if self.chunk < 1 or self.sink < 0 or self.window < 1:
+      raise UserError(
+        f'impossible memory: chunk {self.chunk}, sink {self.sink}, '
+        f'window {self.window}'
+      )
+    if self.window < self.chunk:
+      raise UserError(
+        f'the window counts the current chunk: window {self.window} is '
+        f'smaller than chunk {self.chunk}'
+      )
+
+  @property
+  def capacity(self) -> int:
+    """Latent frames held: sink + window (upstream's local_attn_size)."""
+    return self.sink + self.window
+
+  @property
+  def tokens(self) -> int:
+    """Tokens per latent frame."""
+    return self.height * self.width
+
+  def contiguous(self, frames: int) -> bool:
+    """Whether every chunk of `frames` frames lands in one run of slots."""
+    ring_fits = self.window % frames == 0 and self.sink % frames == 0
+    return frames == 1 or (self.aligned and frames == self.chunk and ring_fits)
+
+
+@struct.dataclass
+class Memory:
+  """Keys and values of past frames, and how many frames have been committed.
+
+  Attributes:
+    k: keys. A tuple of L arrays `[B, S, N, D]` (streaming: one buffer per
+      layer, updated in place) or one array `[L, B, S, N, D]` (training under
+      a layer scan). S = capacity x tokens.
+    v: values, same layout.
+    frame: int32 scalar, first latent frame of the current chunk.
+    config: static shape of the memory.
+  """
+
+  k: tuple[jax.Array, ...] | jax.Array
+  v: tuple[jax.Array, ...] | jax.Array
+  frame: jax.Array
+  config: MemoryConfig = struct.field(pytree_node=False)
+
+  @classmethod
+  def create(
+    cls,
+    config: MemoryConfig,
+    *,
+    batch: int,
+    layers: int,
+    heads: int,
+    head_dim: int,
+    dtype: jnp.dtype = jnp.float32,
+    stacked: bool = False,
+  ) -> 'Memory':
+    """An empty memory at frame 0."""
+    shape = (batch, config.capacity * config.tokens, heads, head_dim)
+
+    def buffers():
+      if stacked:
+        return jnp.zeros((layers, *shape), dtype)
+      return tuple(jnp.zeros(shape, dtype) for _ in range(layers))
+
+    return cls(buffers(), buffers(), jnp.zeros((), jnp.int32), config)
+
+  @property
+  def stacked(self) -> bool:
+    """Whether layers share one array (the training layout)."""
+    return not isinstance(self.k, tuple)
+
+  def plan(self, frames: int, backend: str = 'reference') -> CachedPlan:
+    """Plan of a tick over the next `frames` latent frames.
+
+    Every tick of a chunk makes the same plan, so it overwrites the same
+    slots; `advance` commits what the last one left there.
+    """
+    config = self.config
+    index = self.frame + jnp.arange(frames)
+    slots = slot_of(index, config.sink, config.capacity)
+    return self.plan_at(
+      index, slots, self.frame, config.contiguous(frames), backend
+    )
+
+  def plan_at(self, index, slots, before, contiguous, backend) -> CachedPlan:
+    """Plan for frames `index` `[F]` in explicit `slots` `[F]`."""
+    config = self.config
+    end = index[-1] + 1
+    size = (config.height, config.width, self._head_dim())
+    slot_rotation = None
+    if config.positions == 'relative':
+      ranks = rank_of_slots(end, config.sink, config.capacity)
+      slot_rotation = rotation(ranks, *size)
+      index = ranks[jnp.minimum(slots, config.capacity - 1)]
+    return CachedPlan(
+      slots=slots,
+      before=jnp.minimum(before, config.capacity),
+      valid=jnp.minimum(end, config.capacity),
+      q_rotation=rotation(index, *size),
+      slot_rotation=slot_rotation,
+      tokens=config.tokens,
+      contiguous=contiguous,
+      in_place=not self.stacked,
+      backend=backend,
+    )
+
+  def layer(self, i: int) -> tuple[jax.Array, jax.Array]:
+    """K and V `[B, S, N, D]` of layer i."""
+    return self.k[i], self.v[i]
+
+  def updated(self, plan: CachedPlan, caches) -> 'Memory':
+    """Memory after a tick, from what the layers returned.
+
+    Args:
+      plan: the tick's plan.
+      caches: per layer (K, V) buffers; or, stacked, the chunk's K and V
+        `[L, B, T, N, D]`.
+    """
+    if self.stacked:
+      k, v = caches
+      return self.replace(k=plan.write(self.k, k), v=plan.write(self.v, v))
+    k, v = zip(*caches, strict=True)
+    return self.replace(k=k, v=v)
+
+  def advance(self, frames: int) -> 'Memory':
+    """Commits the current chunk: the next one starts `frames` later."""
+    return self.replace(frame=self.frame + frames)
+
+  def _head_dim(self) -> int:
+    return (self.k if self.stacked else self.k[0]).shape[-1]

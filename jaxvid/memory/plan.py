@@ -1,0 +1,135 @@
+"""Plans: what each layer of one tick does with its queries, keys and values.
+
+A plan is computed once per tick and shared by all layers. `attend` writes
+and reads; models call it and know nothing else about memory.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from jaxvid.ops.attention import attention
+from jaxvid.ops.rope import rotate, rotation
+
+# K and V of one layer, or None where there is no memory.
+LayerCache = tuple[jax.Array, jax.Array] | None
+
+
+@struct.dataclass
+class ParallelPlan:
+  """All tokens in one pass, no memory: teachers and parallel training.
+
+  Attributes:
+    rotation: `[2, T, D / 2]` for queries and keys.
+    ranges: None (everything attends everything) or int32 `[R, T, 2]`.
+    backend: attention backend.
+  """
+
+  rotation: jax.Array
+  ranges: jax.Array | None = None
+  backend: str = struct.field(pytree_node=False, default='reference')
+
+  def attend(self, q, k, v, cache: LayerCache):
+    """Returns attention `[B, T, N, D]` and the (absent) cache."""
+    q, k = rotate(q, self.rotation), rotate(k, self.rotation)
+    out = attention(q, k, v, ranges=self.ranges, backend=self.backend)
+    return out, cache
+
+
+def parallel(
+  frames: jax.Array,
+  height: int,
+  width: int,
+  head_dim: int,
+  ranges: jax.Array | None = None,
+  backend: str = 'reference',
+) -> ParallelPlan:
+  """Plan for latent frames at positions `frames` `[F]`, all in one pass.
+
+  For teacher forcing, `frames` runs over the clip twice and `ranges` comes
+  from `ops.attention.teacher_forcing`.
+  """
+  return ParallelPlan(
+    rotation(frames, height, width, head_dim), ranges, backend
+  )
+
+
+@struct.dataclass
+class CachedPlan:
+  """One chunk against a memory of past keys and values.
+
+  Attributes:
+    slots: int32 `[F]`, slot of each frame of the chunk; a slot beyond the
+      capacity drops that frame's K/V.
+    before: frames in memory before the chunk, at most the capacity.
+    valid: frames in memory with the chunk.
+    q_rotation: `[2, T, D / 2]` of the chunk's tokens.
+    slot_rotation: None when keys are stored rotated (absolute positions),
+      else `[2, S, D / 2]`, applied to stored keys at read.
+    tokens: tokens per latent frame.
+    contiguous: the slots are one ascending run.
+    in_place: write first, then attend a prefix (inference, donated buffers);
+      False leaves the cache alone and returns the chunk's K/V (training).
+    backend: attention backend.
+  """
+
+  slots: jax.Array
+  before: jax.Array
+  valid: jax.Array
+  q_rotation: jax.Array
+  slot_rotation: jax.Array | None
+  tokens: int = struct.field(pytree_node=False)
+  contiguous: bool = struct.field(pytree_node=False)
+  in_place: bool = struct.field(pytree_node=False)
+  backend: str = struct.field(pytree_node=False, default='reference')
+
+  def attend(self, q, k, v, cache: LayerCache):
+    """Attention of the chunk over memory and itself.
+
+    Returns:
+      `[B, T, N, D]` and the layer's new cache `[B, S, N, D]` x 2; or, when
+      not in place, the chunk's own K and V `[B, T, N, D]` to be written
+      after the layer scan.
+    """
+    q = rotate(q, self.q_rotation)
+    if self.slot_rotation is None:
+      k = rotate(k, self.q_rotation)
+    return (self._in_place if self.in_place else self._apart)(q, k, v, cache)
+
+  def _in_place(self, q, k, v, cache):
+    keys, values = self.write(cache[0], k), self.write(cache[1], v)
+    length = self.valid * self.tokens
+    read = keys if self.slot_rotation is None else self._turn(keys)
+    out = attention(q, read, values, length=length, backend=self.backend)
+    return out, (keys, values)
+
+  def _apart(self, q, k, v, cache):
+    own = k if self.slot_rotation is None else rotate(k, self.q_rotation)
+    past = cache[0]
+    if self.slot_rotation is not None:
+      past = self._turn(past)
+    capacity = past.shape[1] // self.tokens
+    slot = jnp.arange(capacity)
+    stale = (slot[:, None] == self.slots).any(1)
+    keep = jnp.repeat((slot < self.before) & ~stale, self.tokens)
+    mask = jnp.concatenate([keep, jnp.ones(k.shape[1], bool)])
+    keys = jnp.concatenate([past, own.astype(past.dtype)], 1)
+    values = jnp.concatenate([cache[1], v.astype(past.dtype)], 1)
+    out = attention(q, keys, values, mask=mask, backend=self.backend)
+    return out, (k, v)
+
+  def _turn(self, keys):
+    return rotate(keys, self.slot_rotation)
+
+  def write(self, buffer: jax.Array, new: jax.Array) -> jax.Array:
+    """Writes the chunk `[..., T, N, D]` into a buffer `[..., S, N, D]`."""
+    new = new.astype(buffer.dtype)
+    if self.contiguous:
+      start = self.slots[0] * self.tokens
+      return jax.lax.dynamic_update_slice_in_dim(buffer, new, start, -3)
+    lead, tail = buffer.shape[:-3], buffer.shape[-2:]
+    frames = buffer.reshape(*lead, -1, self.tokens, *tail)
+    new = new.reshape(*lead, -1, self.tokens, *tail)
+    index = (*(slice(None),) * len(lead), self.slots)
+    frames = frames.at[index].set(new, mode='drop')
+    return frames.reshape(buffer.shape)

@@ -1,0 +1,59 @@
+"""Dispatch between attention backends."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from jaxvid.ops.attention import reference
+from jaxvid.ops.attention.ranges import ranges_mask
+
+
+def _xla(q, k, v, mask):
+  return jax.nn.dot_product_attention(q, k, v, mask=mask, implementation='xla')
+
+
+BACKENDS: dict[str, Callable[..., jax.Array]] = {
+  'reference': reference.attention,
+  'xla': _xla,
+}
+
+
+def attention(
+  q: jax.Array,
+  k: jax.Array,
+  v: jax.Array,
+  *,
+  length: jax.Array | None = None,
+  ranges: jax.Array | None = None,
+  mask: jax.Array | None = None,
+  backend: str = 'reference',
+) -> jax.Array:
+  """Softmax attention over a valid prefix, or over ranges, of the keys.
+
+  Args:
+    q: queries `[B, T, N, D]`.
+    k: keys `[B, S, N, D]`.
+    v: values `[B, S, N, D]`.
+    length: number of valid keys, a scalar; None = all S.
+    ranges: int32 `[R, T, 2]` (see `ranges.py`); None = all keys.
+    mask: boolean `[S]`, keys to attend; None = all.
+    backend: a name in `BACKENDS`.
+
+  Returns:
+    `[B, T, N, D]` in the dtype of `q`.
+
+  Raises:
+    ValueError: unknown backend.
+  """
+  if backend not in BACKENDS:
+    raise ValueError(f'backend {backend!r} is not one of {sorted(BACKENDS)}')
+  if mask is not None:
+    mask = mask[None, None, None]
+  if ranges is not None:
+    inside = ranges_mask(ranges, k.shape[1])[None, None]
+    mask = inside if mask is None else mask & inside
+  if length is not None:
+    prefix = (jnp.arange(k.shape[1]) < length)[None, None, None]
+    mask = prefix if mask is None else mask & prefix
+  return BACKENDS[backend](q, k, v, mask)
