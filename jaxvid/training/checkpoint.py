@@ -1,0 +1,308 @@
+"""Checkpoints: of a run (exact resume) and of weights (to ship).
+
+A run keeps `checkpoints/<step>/{params,ema,opt,data,config}`; each item can be
+restored alone and onto another mesh. Shipped weights are a folder with
+`config.json` and one orbax tree in `params/`.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+
+from jaxvid.errors import UserError
+from jaxvid.training.state import TrainState
+
+FORMAT = 'jaxvid-params-1'
+ITEMS = ('params', 'ema', 'opt', 'data', 'config')
+Params = Any
+
+
+def open_manager(
+  workdir: str | os.PathLike, keep: int = 2
+) -> ocp.CheckpointManager:
+  """The checkpoints of a run; unfinished ones of a killed run are removed."""
+  path = pathlib.Path(workdir).absolute() / 'checkpoints'
+  options = ocp.CheckpointManagerOptions(
+    max_to_keep=keep,
+    enable_async_checkpointing=True,
+    cleanup_tmp_directories=True,
+  )
+  handlers = ocp.handlers.DefaultCheckpointHandlerRegistry()
+  for item in ITEMS:
+    handler, save, restore = (
+      (ocp.JsonCheckpointHandler, ocp.args.JsonSave, ocp.args.JsonRestore)
+      if item in ('data', 'config')
+      else (
+        ocp.StandardCheckpointHandler,
+        ocp.args.StandardSave,
+        ocp.args.StandardRestore,
+      )
+    )
+    instance = handler()
+    handlers.add(item, save, instance)
+    handlers.add(item, restore, instance)
+  try:
+    return ocp.CheckpointManager(
+      path, options=options, handler_registry=handlers
+    )
+  except OSError as error:
+    raise UserError(f'cannot write checkpoints to {path}: {error}') from error
+
+
+def save(
+  manager: ocp.CheckpointManager,
+  state: TrainState,
+  data: Mapping[str, Any],
+  config: Mapping[str, Any],
+) -> None:
+  """Saves a run; returns before the files are complete.
+
+  Args:
+    manager: from `open_manager`.
+    state: state after the last finished step.
+    data: state of the data iterator from which the next step continues.
+    config: what is needed to build the model again; JSON.
+  """
+  if jax.default_backend() == 'cpu':
+    # On the host a saved array is only a view of a buffer that the next
+    # step will overwrite.
+    state = jax.tree.map(jnp.copy, state)
+  arrays = ocp.args.StandardSave
+  manager.save(
+    int(state.step),
+    args=ocp.args.Composite(
+      params=arrays(state.params),
+      ema=arrays(state.ema),
+      opt=arrays({'step': state.step, 'state': state.opt_state}),
+      data=ocp.args.JsonSave(dict(data)),
+      config=ocp.args.JsonSave(dict(config)),
+    ),
+  )
+
+
+def restore(
+  manager: ocp.CheckpointManager, template: TrainState
+) -> tuple[TrainState, dict[str, Any]]:
+  """The latest state of a run and that of its data iterator.
+
+  Args:
+    manager: from `open_manager`; must hold a checkpoint.
+    template: shapes, dtypes and, if set, shardings to restore onto
+      (`jax.ShapeDtypeStruct` leaves).
+
+  Raises:
+    UserError: the checkpoint is damaged or belongs to another model.
+  """
+  step = manager.latest_step()
+  arrays = ocp.args.StandardRestore
+  opt = {'step': template.step, 'state': template.opt_state}
+  try:
+    items = manager.restore(
+      step,
+      args=ocp.args.Composite(
+        params=arrays(template.params),
+        ema=arrays(template.ema),
+        opt=arrays(opt),
+        data=ocp.args.JsonRestore(),
+      ),
+    )
+  except Exception as error:  # orbax raises a dozen kinds
+    where = pathlib.Path(manager.directory) / str(step)
+    raise UserError(
+      f'cannot resume from {where}: {_first_line(error)}; give another '
+      'workdir to start afresh'
+    ) from error
+  state = TrainState(
+    step=items.opt['step'],
+    params=items.params,
+    ema=items.ema,
+    opt_state=items.opt['state'],
+  )
+  return state, items.data
+
+
+def save_params(
+  path: str | os.PathLike,
+  params: Params,
+  config: Mapping[str, Any],
+  dtype: str | None = None,
+) -> None:
+  """Writes weights to ship: `path/config.json` and `path/params/`.
+
+  The folder appears complete or not at all; an older one is replaced.
+
+  Args:
+    path: the folder.
+    params: parameter tree.
+    config: JSON values that say how to build the model.
+    dtype: e.g. 'bfloat16' to store floating leaves smaller.
+  """
+  path = pathlib.Path(path).absolute()
+  if dtype:
+    params = _cast(params, dtype)
+  part = path.with_name(f'.{path.name}.part')
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(part, ignore_errors=True)
+    with ocp.StandardCheckpointer() as checkpointer:
+      checkpointer.save(part / 'params', params)
+    head = {
+      'format': FORMAT,
+      'config': dict(config),
+      'files': _digests(part / 'params'),
+    }
+    text = json.dumps(head, indent=2, sort_keys=True)
+    (part / 'config.json').write_text(text + '\n')
+    if path.exists():
+      shutil.rmtree(path)
+    os.replace(part, path)
+  except OSError as error:
+    shutil.rmtree(part, ignore_errors=True)
+    raise UserError(f'cannot write weights to {path}: {error}') from error
+
+
+def load_params(
+  path: str | os.PathLike, item: str = 'ema', dtype: str | None = None
+) -> tuple[dict[str, Any], Params]:
+  """Reads weights: a shipped folder or the latest checkpoint of a run.
+
+  Args:
+    path: folder written by `save_params`, or the workdir of a run.
+    item: which weights of a run, 'ema' or 'params'.
+    dtype: convert floating leaves to this, e.g. 'float32'.
+
+  Returns:
+    The config dict and the parameters on the default device.
+
+  Raises:
+    UserError: the folder is missing, damaged or no checkpoint of ours.
+  """
+  path = pathlib.Path(path).absolute()
+  if not path.exists():
+    raise UserError(f'no weights at {path}')
+  if (path / 'config.json').is_file():
+    config, tree = _read_head(path), path / 'params'
+  elif (path / 'checkpoints').is_dir():
+    tree, config = _latest(path, item)
+  else:
+    raise UserError(
+      f'{path} holds no jaxvid checkpoint (no config.json, no checkpoints/); '
+      'use the convert task for other formats'
+    )
+  params = _read_tree(tree)
+  return config, _cast(params, dtype) if dtype else params
+
+
+def check_tree(params: Params, expected: Params, where: str) -> None:
+  """Raises UserError naming the first leaf that does not fit `expected`."""
+  got = _shapes(params)
+  want = _shapes(expected)
+  for name in sorted(want.keys() | got.keys()):
+    if name not in got:
+      raise UserError(f'{where}: {name} is missing')
+    if name not in want:
+      raise UserError(f'{where}: {name} is not part of this model')
+    if got[name] != want[name]:
+      raise UserError(
+        f'{where}: {name} has shape {got[name]}, the model needs {want[name]}'
+      )
+
+
+def _read_head(path: pathlib.Path) -> dict[str, Any]:
+  """The config of shipped weights, after checking every file."""
+  try:
+    head = json.loads((path / 'config.json').read_text())
+    if head['format'] != FORMAT:
+      raise ValueError(f'format {head["format"]}')
+    config, files = dict(head['config']), dict(head['files'])
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    raise UserError(
+      f'{path} is not a jaxvid checkpoint: {_first_line(error)}'
+    ) from error
+  found = _digests(path / 'params')
+  for name, digest in files.items():
+    if name not in found:
+      raise UserError(f'checkpoint {path} is incomplete: {name} is missing')
+    if found[name] != digest:
+      raise UserError(f'checkpoint {path} is damaged: {name} has changed')
+  return config
+
+
+def _latest(path: pathlib.Path, item: str) -> tuple[pathlib.Path, dict]:
+  """Folder of `item` in the latest checkpoint of a run, and its config."""
+  steps = [
+    int(entry.name)
+    for entry in (path / 'checkpoints').iterdir()
+    if entry.name.isdigit()
+  ]
+  if not steps:
+    raise UserError(f'the run {path} has no finished checkpoint yet')
+  folder = path / 'checkpoints' / str(max(steps))
+  if not (folder / item).is_dir():
+    raise UserError(f"{folder} holds no item '{item}'")
+  config = json.loads((folder / 'config' / 'metadata').read_text())
+  return folder / item, config
+
+
+def _read_tree(path: pathlib.Path) -> Params:
+  """One orbax tree as arrays on the default device."""
+  device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  try:
+    with ocp.PyTreeCheckpointer() as checkpointer:
+      tree = checkpointer.metadata(path).item_metadata.tree
+      args = jax.tree.map(
+        lambda leaf: ocp.ArrayRestoreArgs(
+          sharding=device, global_shape=leaf.shape, dtype=leaf.dtype
+        ),
+        tree,
+      )
+      return checkpointer.restore(
+        path, args=ocp.args.PyTreeRestore(restore_args=args)
+      )
+  except Exception as error:  # orbax and tensorstore raise a dozen kinds
+    raise UserError(
+      f'cannot read checkpoint {path}: {_first_line(error)}'
+    ) from error
+
+
+def _cast(params: Params, dtype: str) -> Params:
+  """Floating leaves as `dtype`; others unchanged."""
+
+  def cast(leaf):
+    floating = jnp.issubdtype(leaf.dtype, jnp.floating)
+    return leaf.astype(jnp.dtype(dtype)) if floating else leaf
+
+  return jax.tree.map(cast, params)
+
+
+def _digests(folder: pathlib.Path) -> dict[str, str]:
+  """Size and CRC-32 of every file below `folder`."""
+  return {
+    str(file.relative_to(folder).as_posix()): (
+      f'{file.stat().st_size}:{zlib.crc32(file.read_bytes()):08x}'
+    )
+    for file in sorted(folder.rglob('*'))
+    if file.is_file()
+  }
+
+
+def _shapes(params: Params) -> dict[str, tuple[int, ...]]:
+  leaves = jax.tree.leaves_with_path(params)
+  return {
+    jax.tree_util.keystr(path, simple=True, separator='/'): np.shape(leaf)
+    for path, leaf in leaves
+  }
+
+
+def _first_line(error: Exception) -> str:
+  text = str(error).strip() or type(error).__name__
+  return text.splitlines()[0][:200]

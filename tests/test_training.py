@@ -1,0 +1,248 @@
+"""The training loop: what a step does, and that a run can be trusted."""
+
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import training_toy as toy
+
+from jaxvid.errors import UserError
+from jaxvid.training import checkpoint, loop, optimizer, state
+
+
+def assert_same_bits(a, b):
+  jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def one_step(settings, task, params, batch, steps=1):
+  tx = optimizer.create(settings.optimizer, settings.steps)
+  step = jax.jit(loop.make_step(settings, task, tx, jax.random.key(1)))
+  current = state.create(params, tx)
+  for _ in range(steps):
+    current, metrics = step(current, batch)
+  return current, metrics
+
+
+def make_batch():
+  return next(toy.batches(0, None))
+
+
+def test_ema_is_a_lagging_average():
+  old, new = {'w': jnp.zeros(3)}, {'w': jnp.ones(3)}
+  early = state.update_ema(old, new, 0, 0.99)['w']
+  late = state.update_ema(old, new, 10**6, 0.99)['w']
+  np.testing.assert_allclose(early, 0.9, rtol=1e-6)
+  np.testing.assert_allclose(late, 0.01, rtol=1e-5)
+
+
+def test_state_shares_no_buffers():
+  params = toy.init(jax.random.key(0))
+  tx = optimizer.create(optimizer.OptimizerConfig(), 10)
+  step = jax.jit(lambda s: s.replace(step=s.step + 1), donate_argnums=0)
+  assert int(step(state.create(params, tx)).step) == 1
+
+
+def test_every_leaf_moves():
+  params = toy.init(jax.random.key(0))
+  before = jax.tree.map(np.asarray, params)
+  after, _ = one_step(toy.settings(10), toy.task(), params, make_batch())
+  moved = jax.tree.map(lambda a, b: np.any(a != b), before, after.params)
+  assert all(jax.tree.leaves(moved))
+
+
+def test_accumulation_equals_a_big_batch():
+  task = toy.task(loss=toy.quiet_loss)
+  results = [
+    one_step(
+      toy.settings(10, microbatches=parts),
+      task,
+      toy.init(jax.random.key(0)),
+      make_batch(),
+    )
+    for parts in (1, 4)
+  ]
+  (whole, whole_metrics), (parts, parts_metrics) = results
+  for name, value in whole_metrics.items():
+    np.testing.assert_allclose(value, parts_metrics[name], rtol=1e-5)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+    whole.params,
+    parts.params,
+  )
+
+
+def test_noise_differs_between_steps():
+  params = toy.init(jax.random.key(0))
+  seen = []
+
+  def spy(params, batch, key):
+    del batch
+    return jnp.sum(params['ffn_0']['bias']), {
+      'draw': jax.random.uniform(key, ())
+    }
+
+  for steps in (1, 2):
+    _, metrics = one_step(
+      toy.settings(10), toy.task(loss=spy), params, make_batch(), steps
+    )
+    seen.append(float(metrics['draw']))
+  assert seen[0] != seen[1]
+
+
+def test_decay_spares_shifts_and_scales():
+  params = {
+    'blocks': {'norm': {'scale': jnp.ones((4, 8))}},
+    'head': {'kernel': jnp.ones((8, 2)), 'bias': jnp.ones(2)},
+    'modulation': jnp.ones((6, 8)),
+  }
+  mask = optimizer.decay_mask(params)
+  assert mask['head'] == {'kernel': True, 'bias': False}
+  assert not mask['modulation'] and not mask['blocks']['norm']['scale']
+
+
+@pytest.mark.parametrize(
+  ('kind', 'last'), [('cosine', 0.1), ('linear', 0.1), ('constant', 1.0)]
+)
+def test_schedule_rises_then_falls(kind, last):
+  config = optimizer.OptimizerConfig(
+    learning_rate=2.0, schedule=kind, warmup_steps=10, final_fraction=0.1
+  )
+  rate = optimizer.schedule(config, 100)
+  assert 0 < rate(0) < rate(5) < rate(10) == 2.0
+  np.testing.assert_allclose(rate(100), 2.0 * last, rtol=1e-5)
+
+
+def test_clipping_bounds_the_update():
+  config = optimizer.OptimizerConfig(clip_norm=1.0, warmup_steps=0)
+  tx = optimizer.create(config, 10)
+  params = {'kernel': jnp.ones((2, 2))}
+  grads = {'kernel': jnp.full((2, 2), 1e6)}
+  _, opt_state = tx.update(grads, tx.init(params), params)
+  moment = optax.tree.get(opt_state, 'mu')['kernel']
+  np.testing.assert_allclose(np.linalg.norm(moment), 0.1, rtol=1e-5)
+
+
+def test_resumed_run_equals_one_left_alone(tmp_path):
+  whole = loop.train(toy.settings(20), toy.task(), tmp_path / 'whole')
+  # The same schedule cut short: a stop signal after the ninth batch.
+  seen = []
+
+  def stopping(seed, position):
+    inner = toy.batches(seed, position)
+
+    class Iterator:
+      def __next__(self):
+        seen.append(1)
+        if len(seen) == 9:
+          signal.raise_signal(signal.SIGINT)
+        return next(inner)
+
+      def get_state(self):
+        return inner.get_state()
+
+    return Iterator()
+
+  with pytest.raises(KeyboardInterrupt):
+    loop.train(toy.settings(20), toy.task(batches=stopping), tmp_path / 'parts')
+  saved = tmp_path / 'parts' / 'checkpoints'
+  assert [entry.name for entry in saved.iterdir()] == ['9']
+  parts = loop.train(toy.settings(20), toy.task(), tmp_path / 'parts')
+  assert_same_bits(whole, parts)
+
+
+def test_killed_run_equals_one_left_alone(tmp_path):
+  script = pathlib.Path(toy.__file__)
+  command = [sys.executable, str(script), str(tmp_path / 'killed'), '60']
+  root = script.parent.parent
+  environment = {'PYTHONPATH': str(root), 'PATH': '', 'JAX_PLATFORMS': 'cpu'}
+  process = subprocess.Popen(
+    command, env=environment, stderr=subprocess.DEVNULL
+  )
+  saved = tmp_path / 'killed' / 'checkpoints'
+  deadline = time.monotonic() + 120
+  while not any(saved.glob('[0-9]*')) and time.monotonic() < deadline:
+    time.sleep(0.002)
+  time.sleep(np.random.default_rng().uniform(0, 0.1))
+  process.kill()
+  process.wait()
+  assert any(saved.glob('[0-9]*'))
+  subprocess.run(
+    command, env=environment, stderr=subprocess.DEVNULL, check=True
+  )
+  subprocess.run(
+    [*command[:2], str(tmp_path / 'alone'), '60'],
+    env=environment,
+    stderr=subprocess.DEVNULL,
+    check=True,
+  )
+  for item in ('params', 'ema'):
+    _, killed = checkpoint.load_params(tmp_path / 'killed', item)
+    _, alone = checkpoint.load_params(tmp_path / 'alone', item)
+    assert_same_bits(killed, alone)
+
+
+def test_time_based_saving_changes_nothing(tmp_path):
+  plain = loop.train(toy.settings(6), toy.task(), tmp_path / 'a')
+  often = toy.settings(6, save_minutes=1e-9)
+  assert_same_bits(plain, loop.train(often, toy.task(), tmp_path / 'b'))
+
+
+def test_divergence_stops_and_keeps_the_last_good_checkpoint(tmp_path):
+  def batches(seed, position):
+    inner, count = toy.batches(seed, position), []
+
+    class Iterator:
+      def __next__(self):
+        count.append(1)
+        batch = dict(next(inner))
+        batch['y'] = batch['y'] * (np.nan if len(count) > 4 else 1)
+        return batch
+
+      def get_state(self):
+        return inner.get_state()
+
+    return Iterator()
+
+  with pytest.raises(UserError, match='diverged at step 5'):
+    loop.train(
+      toy.settings(20, save_every=2), toy.task(batches=batches), tmp_path
+    )
+  _, params = checkpoint.load_params(tmp_path)
+  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
+
+
+def test_stages_chain(tmp_path):
+  first = loop.train(toy.settings(5), toy.task(), tmp_path / 'first')
+  loop.train(
+    toy.settings(1, init_from=str(tmp_path / 'first')),
+    toy.task(loss=lambda p, b, k: (0.0 * toy.quiet_loss(p, b, k)[0], {})),
+    tmp_path / 'second',
+  )
+  _, second = checkpoint.load_params(tmp_path / 'second')
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-3),
+    first.ema,
+    second,
+  )
+
+
+def test_samples_reach_tensorboard(tmp_path):
+  def sample(params, key):
+    del params, key
+    return {'clip': np.zeros((2, 3, 8, 8, 3), np.uint8)}
+
+  loop.train(toy.settings(2, sample_every=1), toy.task(sample=sample), tmp_path)
+  (events,) = (tmp_path / 'tensorboard').iterdir()
+  assert b'GIF89a' in events.read_bytes()
+
+
+def test_bad_microbatches_name_the_numbers(tmp_path):
+  with pytest.raises(UserError, match='microbatches=3 does not divide'):
+    loop.train(toy.settings(1, microbatches=3), toy.task(), tmp_path)
