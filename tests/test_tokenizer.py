@@ -1,11 +1,14 @@
 """Prompt cleaning and tokenising."""
 
 import json
+import pathlib
 
 import numpy as np
 import pytest
 
+import jaxvid
 from jaxvid.data import tokenizer
+from jaxvid.data.shapes import captions, scene
 from jaxvid.errors import UserError
 
 CAPTIONS = (
@@ -114,3 +117,18 @@ def test_empty_prompt():
   for prompt in ('', ' \n', '&nbsp;'):
     with pytest.raises(UserError, match='prompt is empty'):
       tokenizer.check_prompt(prompt)
+
+
+def test_shipped_tokenizer_knows_every_caption():
+  weights = pathlib.Path(jaxvid.__file__).parent / 'weights'
+  tokens = tokenizer.Tokenizer.load(weights / 'shapes_tokenizer')
+  assert tokens.vocab_size <= 256
+  rng = np.random.default_rng(5)
+  texts = []
+  for _ in range(50):
+    drawn = scene.sample_scene(rng, scene.SceneSettings(split='all'))
+    texts += captions.captions(drawn, 4, rng)
+  ids, mask = tokens(texts)
+  assert not np.any(ids == tokens.model.unk_id())
+  assert mask.sum(1).min() > 4 and mask.shape[1] == 48
+  assert tokens.unknown_words('a Big red DRAGON moving left') == ['dragon']

@@ -181,6 +181,7 @@ def train_words(
       eos_id=1,
       unk_id=2,
       bos_id=-1,
+      normalization_rule_name='identity',
       minloglevel=2,
     )
   settings = Settings(text_len=text_len, words=True)
