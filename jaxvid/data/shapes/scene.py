@@ -7,6 +7,7 @@ is a function of the frame index alone, so any frame can be drawn by itself.
 
 import dataclasses
 import math
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -120,7 +121,8 @@ class SceneSettings:
 
   `counts` are the weights of 1, 2, 3, ... objects. The limit on hiding is
   checked over `horizon` frames; 160 frames are a whole period of every scene
-  in a square picture, hence for ever.
+  in a square picture, hence for ever. `split` is 'train' (without the held-out
+  combinations of `is_heldout`), 'heldout' (only those) or 'all'.
   """
 
   counts: tuple[float, ...] = (0.6, 0.25, 0.15)
@@ -135,6 +137,25 @@ class SceneSettings:
   height: int = 64
   width: int = 64
   horizon: int = 160
+  split: str = 'train'
+
+  def __post_init__(self):
+    _check('split', self.split, ('train', 'heldout', 'all'))
+
+
+def is_heldout(shape: str, colour: str, motion: str, speed: str) -> bool:
+  """Whether this combination is kept from training: about one in ten."""
+  name = f'{colour} {shape} {motion} {speed}'
+  return zlib.crc32(name.encode()) % 10 == 0
+
+
+def nominal_speed(obj: Object) -> float:
+  """Mean speed in units/frame; of the radius for 'grow', 0 for 'still'."""
+  if obj.motion == 'still':
+    return 0.0
+  if obj.motion == 'grow':
+    return 2 * GROWTH * SIZES[obj.size] / PERIODS['grow'][obj.speed]
+  return SPEEDS[obj.speed]
 
 
 def world_size(height: int, width: int) -> tuple[float, float]:
@@ -220,13 +241,25 @@ def rebase(
 
 
 def sample_object(rng: np.random.Generator, settings: SceneSettings) -> Object:
-  """Draws one object, every attribute uniformly."""
-  motion = str(rng.choice(settings.motions))
-  speed = 'none' if motion == 'still' else str(rng.choice(settings.speeds))
+  """Draws one object of the split, every attribute uniformly."""
+  for _ in range(1000):
+    shape = str(rng.choice(settings.shapes))
+    colour = str(rng.choice(settings.colours))
+    motion = str(rng.choice(settings.motions))
+    speed = 'none' if motion == 'still' else str(rng.choice(settings.speeds))
+    wanted = settings.split == 'heldout'
+    held = is_heldout(shape, colour, motion, speed)
+    if settings.split == 'all' or held == wanted:
+      break
+  else:
+    raise UserError(
+      f'the allowed shapes, colours, motions and speeds leave nothing in the '
+      f'split {settings.split!r}: allow more of them or split all.'
+    )
   periods = PERIODS.get(motion)
   return Object(
-    shape=str(rng.choice(settings.shapes)),
-    colour=str(rng.choice(settings.colours)),
+    shape=shape,
+    colour=colour,
     size=str(rng.choice(settings.sizes)),
     motion=motion,
     speed=speed,
@@ -264,25 +297,18 @@ def sample_scene(
   settings = settings or SceneSettings()
   weights = np.array(settings.counts, np.float64)
   count = 1 + int(rng.choice(len(weights), p=weights / weights.sum()))
-  if count > len(settings.colours):
-    raise UserError(
-      f'{count} objects need as many colours; there are '
-      f'{len(settings.colours)}.'
-    )
   background, pan = _sample_background(rng, settings)
   if count > 2:
     small = tuple(s for s in settings.sizes if s != 'large')
     settings = dataclasses.replace(settings, sizes=small or settings.sizes)
-  for _ in range(1000):
-    colours = rng.choice(settings.colours, count, replace=False)
-    objects = tuple(
-      dataclasses.replace(sample_object(rng, settings), colour=str(colour))
-      for colour in colours
-    )
+  for _ in range(2000):
+    objects = tuple(sample_object(rng, settings) for _ in range(count))
+    if len({obj.colour for obj in objects}) < count:
+      continue
     scene = Scene(objects, background, pan)
     if count == 1 or render.keeps_clear(scene, settings):
       return scene
   raise UserError(
-    f'found no scene of {count} objects that keep clear of each other: '
-    'allow fewer objects or smaller sizes.'
+    f'found no scene of {count} objects that differ in colour and keep '
+    'clear of each other: allow fewer objects, more colours, smaller sizes.'
   )
