@@ -15,7 +15,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxvid.errors import UserError
@@ -103,6 +102,11 @@ def restore(
     UserError: the checkpoint is damaged or belongs to another model.
   """
   step = manager.latest_step()
+  where = pathlib.Path(manager.directory) / str(step)
+  # Told apart here, because orbax's own complaint about shapes is a page.
+  with ocp.PyTreeCheckpointer() as reader:
+    found = _metadata(reader, where / 'params')
+  check_tree(found, template.params, f'cannot resume from {where}')
   arrays = ocp.args.StandardRestore
   opt = {'step': template.step, 'state': template.opt_state}
   try:
@@ -116,7 +120,6 @@ def restore(
       ),
     )
   except Exception as error:  # orbax raises a dozen kinds
-    where = pathlib.Path(manager.directory) / str(step)
     raise UserError(
       f'cannot resume from {where}: {_first_line(error)}; give another '
       'workdir to start afresh'
@@ -256,9 +259,9 @@ def _latest(path: pathlib.Path, item: str) -> tuple[pathlib.Path, dict]:
 def _read_tree(path: pathlib.Path) -> Params:
   """One orbax tree as arrays on the default device."""
   device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  try:
-    with ocp.PyTreeCheckpointer() as checkpointer:
-      tree = checkpointer.metadata(path).item_metadata.tree
+  with ocp.PyTreeCheckpointer() as checkpointer:
+    tree = _metadata(checkpointer, path)
+    try:
       args = jax.tree.map(
         lambda leaf: ocp.ArrayRestoreArgs(
           sharding=device, global_shape=leaf.shape, dtype=leaf.dtype
@@ -268,6 +271,16 @@ def _read_tree(path: pathlib.Path) -> Params:
       return checkpointer.restore(
         path, args=ocp.args.PyTreeRestore(restore_args=args)
       )
+    except Exception as error:  # orbax and tensorstore raise a dozen kinds
+      raise UserError(
+        f'cannot read checkpoint {path}: {_first_line(error)}'
+      ) from error
+
+
+def _metadata(reader: ocp.PyTreeCheckpointer, path: pathlib.Path) -> Params:
+  """Shapes and dtypes of one orbax tree."""
+  try:
+    return reader.metadata(path).item_metadata.tree
   except Exception as error:  # orbax and tensorstore raise a dozen kinds
     raise UserError(
       f'cannot read checkpoint {path}: {_first_line(error)}'
@@ -298,7 +311,7 @@ def _digests(folder: pathlib.Path) -> dict[str, str]:
 def _shapes(params: Params) -> dict[str, tuple[int, ...]]:
   leaves = jax.tree.leaves_with_path(params)
   return {
-    jax.tree_util.keystr(path, simple=True, separator='/'): np.shape(leaf)
+    jax.tree_util.keystr(path, simple=True, separator='/'): tuple(leaf.shape)
     for path, leaf in leaves
   }
 
