@@ -1,0 +1,268 @@
+"""Layers of the Wan VAE: causal in time, explicit state, channels last.
+
+Every layer maps `(x, state) -> (y, state)` over a *segment* of a video,
+`[B, T, H, W, C]`. State `None` means that the segment starts the video;
+otherwise it is what the layer returned for the previous segment. All frames
+of a segment are computed in parallel: upstream's loop over groups of 1, 4,
+4, ... frames has the closed forms given at each layer (Wan2.1,
+wan/modules/vae.py).
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+State = Any
+_HISTORY = 2  # frames a causal convolution of kernel 3 looks back
+
+
+def rms_norm(x: jax.Array, gamma: jax.Array) -> jax.Array:
+  """`x / |x| * sqrt(C) * gamma` over channels, in float32."""
+  y = x.astype(jnp.float32)
+  # max(|x|, 1e-12) written on the square: its gradient is finite at 0.
+  square = jnp.sum(y * y, -1, keepdims=True)
+  y = y * jax.lax.rsqrt(jnp.maximum(square, 1e-24))
+  return (y * (gamma * x.shape[-1] ** 0.5)).astype(x.dtype)
+
+
+class RMSNorm(nn.Module):
+  """`rms_norm` with its parameter."""
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    shape = (x.shape[-1],)
+    return rms_norm(x, self.param('gamma', nn.initializers.ones, shape))
+
+
+def run(sequence, x: jax.Array, state: State = None):
+  """Applies layers in order; the state is the tuple of their states."""
+  past = (None,) * len(sequence) if state is None else state
+  states = []
+  for layer, before in zip(sequence, past, strict=True):
+    x, after = layer(x, before)
+    states.append(after)
+  return x, tuple(states)
+
+
+class NormSiLU(nn.Module):
+  """Stateless norm and SiLU in front of a head's convolution."""
+
+  @nn.compact
+  def __call__(self, x: jax.Array, state: State = None):
+    gamma = self.param('gamma', nn.initializers.ones, (x.shape[-1],))
+    return nn.silu(rms_norm(x, gamma)), state
+
+
+def _init(kernel_shape: tuple[int, ...]):
+  fan_in = 1
+  for size in kernel_shape[:-1]:
+    fan_in *= size
+  return nn.initializers.normal(fan_in**-0.5)
+
+
+def conv2d(x, kernel, strides=(1, 1), padding='SAME'):
+  """2-D convolution of every frame: `[..., H, W, C]`, kernel `[h,w,I,O]`."""
+  frames = x.reshape(-1, *x.shape[-3:])
+  y = jax.lax.conv_general_dilated(
+    frames, kernel, strides, padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+  )
+  return y.reshape(*x.shape[:-3], *y.shape[1:])
+
+
+class Conv2D(nn.Module):
+  """Convolution of every frame with bias."""
+
+  features: int
+  size: int = 3
+  stride: int = 1
+  padding: Any = 'SAME'
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    shape = (self.size, self.size, x.shape[-1], self.features)
+    kernel = self.param('kernel', _init(shape), shape)
+    bias = self.param('bias', nn.initializers.zeros, (self.features,))
+    y = conv2d(
+      x, kernel.astype(self.dtype), (self.stride, self.stride), self.padding
+    )
+    return y + bias.astype(self.dtype)
+
+
+def temporal_conv(x, kernel, stride: int, form: str):
+  """3-D convolution, valid in time, same in space.
+
+  Args:
+    x: `[B, T + kt - 1, H, W, I]`.
+    kernel: `[kt, kh, kw, I, O]`.
+    stride: stride in time.
+    form: `frames` adds one 2-D convolution per kernel frame, `channels`
+      stacks the frames into channels of one 2-D convolution, `native` is
+      the 3-D convolution of XLA. Equal up to rounding; speed differs.
+  """
+  depth = kernel.shape[0]
+  if form == 'native':
+    return jax.lax.conv_general_dilated(
+      x,
+      kernel,
+      (stride, 1, 1),
+      ((0, 0), *[(n // 2, n // 2) for n in kernel.shape[1:3]]),
+      dimension_numbers=('NDHWC', 'DHWIO', 'NDHWC'),
+    )
+  steps = (x.shape[1] - depth) // stride + 1
+  frames = [
+    x[:, i : i + (steps - 1) * stride + 1 : stride] for i in range(depth)
+  ]
+  if form == 'channels':
+    stacked = jnp.concatenate(list(kernel), axis=-2)
+    return conv2d(jnp.concatenate(frames, axis=-1), stacked)
+  return sum(conv2d(f, k) for f, k in zip(frames, kernel, strict=True))
+
+
+class CausalConv3D(nn.Module):
+  """3-D convolution that sees the present and the past only.
+
+  The state is the last two input frames; before the video they are zero.
+  Kernels of one frame are stateless (state `None` in and out).
+  """
+
+  features: int
+  size: tuple[int, int, int] = (3, 3, 3)
+  form: str = 'frames'
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, state: State = None):
+    shape = (*self.size, x.shape[-1], self.features)
+    kernel = self.param('kernel', _init(shape), shape).astype(self.dtype)
+    bias = self.param('bias', nn.initializers.zeros, (self.features,))
+    if self.size[0] > 1:
+      if state is None:
+        b, _, *rest = x.shape
+        state = jnp.zeros((b, _HISTORY, *rest), x.dtype)
+      x = jnp.concatenate([state, x], axis=1)
+      state = x[:, -_HISTORY:]
+    y = temporal_conv(x, kernel, 1, self.form)
+    return y + bias.astype(self.dtype), state
+
+
+class ResidualBlock(nn.Module):
+  """Norm, SiLU, conv, twice; a 1x1x1 shortcut where the width changes."""
+
+  features: int
+  form: str = 'frames'
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, state: State = None):
+    first, second = (None, None) if state is None else state
+    conv = {'form': self.form, 'dtype': self.dtype}
+    y = nn.silu(RMSNorm(name='residual_0')(x))
+    y, first = CausalConv3D(self.features, name='residual_2', **conv)(y, first)
+    y = nn.silu(RMSNorm(name='residual_3')(y))
+    y, second = CausalConv3D(self.features, name='residual_6', **conv)(
+      y, second
+    )
+    if x.shape[-1] != self.features:
+      x, _ = CausalConv3D(self.features, (1, 1, 1), name='shortcut', **conv)(x)
+    return x + y, (first, second)
+
+
+class FrameAttention(nn.Module):
+  """One-head self-attention over the positions of each frame."""
+
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, state: State = None):
+    b, t, h, w, c = x.shape
+    y = RMSNorm(name='norm')(x)
+    y = Conv2D(3 * c, 1, dtype=self.dtype, name='to_qkv')(y)
+    q, k, v = jnp.split(y.reshape(b * t, h * w, 3 * c), 3, axis=-1)
+    scores = jnp.einsum('nqc,nkc->nqk', q, k).astype(jnp.float32) * c**-0.5
+    y = jnp.einsum('nqk,nkc->nqc', nn.softmax(scores).astype(v.dtype), v)
+    y = y.reshape(b, t, h, w, c)
+    return x + Conv2D(c, 1, dtype=self.dtype, name='proj')(y), state
+
+
+class Downsample(nn.Module):
+  """Halves height and width, and with `temporal` the frame rate.
+
+  In time the first frame of a video passes unchanged; output frame j >= 1
+  is a convolution of input frames 2j-2, 2j-1, 2j. The state is the last
+  input frame. A start segment has 1 + 2m frames, a later one 2m.
+  """
+
+  temporal: bool
+  form: str = 'frames'
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, state: State = None):
+    width = x.shape[-1]
+    # Upstream pads right and bottom only.
+    x = Conv2D(
+      width,
+      stride=2,
+      padding=((0, 1), (0, 1)),
+      dtype=self.dtype,
+      name='resample_1',
+    )(x)
+    if not self.temporal:
+      return x, None
+    shape = (3, 1, 1, width, width)
+    conv = _Weights(shape, name='time_conv')
+    kernel, bias = (w.astype(self.dtype) for w in conv())
+    seen = x if state is None else jnp.concatenate([state, x], axis=1)
+    parts = [] if state is not None else [x[:, :1]]
+    if seen.shape[1] > 1:
+      parts.append(temporal_conv(seen, kernel, 2, self.form) + bias)
+    return jnp.concatenate(parts, axis=1), x[:, -1:]
+
+
+class Upsample(nn.Module):
+  """Doubles height and width (to half the channels), with `temporal` also time.
+
+  In time the first frame of a video passes unchanged; every later frame
+  becomes two through a causal convolution whose history starts, as zeros,
+  *after* that first frame. The state is that history.
+  """
+
+  temporal: bool
+  form: str = 'frames'
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, state: State = None):
+    width = x.shape[-1]
+    if self.temporal:
+      first, later = (
+        (x[:, :0], x) if state is not None else (x[:, :1], x[:, 1:])
+      )
+      time_conv = CausalConv3D(
+        2 * width, (3, 1, 1), self.form, self.dtype, name='time_conv'
+      )
+      # Runs on zero frames too, which gives the state its zeros.
+      later, state = time_conv(later, state)
+      b, t, h, w, _ = later.shape
+      # The first half of the channels is the earlier frame.
+      later = later.reshape(b, t, h, w, 2, width)
+      later = jnp.moveaxis(later, 4, 2).reshape(b, 2 * t, h, w, width)
+      x = jnp.concatenate([first, later], axis=1)
+    x = jnp.repeat(jnp.repeat(x, 2, axis=2), 2, axis=3)
+    x = Conv2D(width // 2, dtype=self.dtype, name='resample_1')(x)
+    return x, state
+
+
+class _Weights(nn.Module):
+  """Kernel and bias of a convolution whose use the parent decides."""
+
+  shape: tuple[int, ...]
+
+  @nn.compact
+  def __call__(self) -> tuple[jax.Array, jax.Array]:
+    kernel = self.param('kernel', _init(self.shape), self.shape)
+    bias = self.param('bias', nn.initializers.zeros, self.shape[-1:])
+    return kernel, bias
