@@ -85,16 +85,15 @@ class _Encoder:
 
     for image in frames:
       image = _even(np.ascontiguousarray(image), self._upscale)
-      if self._stream is None:
-        self._open(image.shape[1], image.shape[0])
+      stream = self._stream or self._open(image.shape[1], image.shape[0])
       frame = av.VideoFrame.from_ndarray(image, format='rgb24')
       frame = frame.reformat(
         format='yuv420p', src_colorspace='DEFAULT', dst_colorspace='ITU709'
       )
-      for packet in self._stream.encode(frame):
+      for packet in stream.encode(frame):
         self._container.mux(packet)
 
-  def _open(self, width: int, height: int) -> None:
+  def _open(self, width: int, height: int):
     import av
 
     self._container = av.open(
@@ -112,6 +111,7 @@ class _Encoder:
     codec.colorspace = codec.color_primaries = codec.color_trc = 1  # BT.709
     codec.color_range = 1  # limited
     self._stream = stream
+    return stream
 
   def close(self) -> None:
     """Flushes the encoder and writes the index."""
@@ -196,6 +196,7 @@ def _resampled(path, fps: int) -> Iterator[tuple]:
 def _decode(path: str | os.PathLike) -> Iterator:
   """Pictures of a file, in order; FFmpeg sees bytes, never the name."""
   import av
+  from av.error import FFmpegError
 
   path = pathlib.Path(path)
   try:
@@ -209,7 +210,7 @@ def _decode(path: str | os.PathLike) -> Iterator:
   except OSError as error:
     reason = error.strerror or str(error)
     raise UserError(f'cannot read {path}: {reason}') from error
-  except (av.error.FFmpegError, ValueError) as error:
+  except (FFmpegError, ValueError) as error:
     reason = 'it is broken, or no video or picture'
     raise UserError(f'cannot read {path}: {reason}') from error
 
