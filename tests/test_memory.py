@@ -1,0 +1,142 @@
+"""The memory ring against a memory that forgets nothing."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvid.errors import UserError
+from jaxvid.memory import Memory, MemoryConfig
+from jaxvid.memory.slots import rank_of_slots, slot_of
+from jaxvid.ops.attention import (
+  attention,
+  block_causal,
+  ranges_mask,
+  teacher_forcing,
+)
+from jaxvid.ops.rope import rotate, rotation
+
+HEADS, DIM, SIZE = 2, 12, (1, 2)
+
+
+def _qkv(i, frames):
+  keys = jax.random.split(jax.random.key(i), 3)
+  shape = (1, frames * 2, HEADS, DIM)
+  return [jax.random.normal(key, shape) for key in keys]
+
+
+def _visible(chunks_end, sink, window):
+  """Frames a chunk ending before `chunks_end` may see."""
+  recent = range(max(chunks_end - window, 0), chunks_end)
+  old = range(min(sink, chunks_end))
+  if chunks_end <= sink + window:
+    return list(range(chunks_end))
+  return sorted({*old, *recent})
+
+
+@pytest.mark.parametrize('stacked', [False, True], ids=['ring', 'delta'])
+@pytest.mark.parametrize('positions', ['absolute', 'relative'])
+@pytest.mark.parametrize(
+  'sink, window, sizes',
+  [
+    (3, 9, [3] * 9),
+    (0, 6, [3] * 6),
+    (1, 5, [3] * 7),
+    (0, 4, [1] * 11),
+    (2, 7, [2] * 9),
+    (3, 9, [1] + [3] * 9),
+    (4, 3, [3] * 6),
+  ],
+)
+def test_ring_equals_concatenated_window(
+  sink, window, sizes, positions, stacked
+):
+  config = MemoryConfig(
+    *SIZE, sink, window, sizes[-1], positions, aligned=len({*sizes}) == 1
+  )
+  memory = Memory.create(
+    config, batch=1, layers=1, heads=HEADS, head_dim=DIM, stacked=stacked
+  )
+  keys, values, start = [], [], 0
+  for i, frames in enumerate(sizes):
+    end = start + frames
+    q, k, v = _qkv(i, frames)
+    _, _, stale = _qkv(1000 + i, frames)
+    for tick_k, tick_v in ((stale, stale), (k, v)):
+      plan = memory.plan(frames)
+      out, cache = plan.attend(q, tick_k, tick_v, memory.layer(0))
+      update = tuple(x[None] for x in cache) if stacked else [cache]
+      memory = memory.updated(plan, update)
+    memory = memory.advance(frames)
+    keys.append(k.reshape(1, frames, 2, HEADS, DIM))
+    values.append(v.reshape(1, frames, 2, HEADS, DIM))
+    seen = np.array(_visible(end, sink, window))
+    index = seen if positions == 'absolute' else np.arange(len(seen))
+    own = index[-frames:]
+    past_k = jnp.concatenate(keys, 1)[:, seen].reshape(1, -1, HEADS, DIM)
+    past_v = jnp.concatenate(values, 1)[:, seen].reshape(1, -1, HEADS, DIM)
+    expected = attention(
+      rotate(q, rotation(own, *SIZE, DIM)),
+      rotate(past_k, rotation(index, *SIZE, DIM)),
+      past_v,
+    )
+    np.testing.assert_allclose(out, expected, atol=2e-5)
+    start = end
+
+
+def test_slot_rule():
+  frames = np.arange(20)
+  assert slot_of(frames, 3, 12).tolist() == [*range(12), *range(3, 11)]
+  assert slot_of(frames[:8], 0, 4).tolist() == [0, 1, 2, 3] * 2
+  assert slot_of(frames[:9], 1, 6).tolist() == [0, 1, 2, 3, 4, 5, 1, 2, 3]
+  assert rank_of_slots(9, 1, 6).tolist() == [0, 3, 4, 5, 1, 2]
+
+
+@pytest.mark.parametrize('frame', [1_000, 100_000, 3_000_000])
+def test_far_frames_keep_exact_relative_positions(frame):
+  """Scores depend on distance alone, hours into a stream."""
+  q, k, _ = _qkv(0, 2)
+  near = [rotate(x, rotation(np.array([5, 7]), *SIZE, DIM)) for x in (q, k)]
+  index = jnp.asarray([frame + 5, frame + 7], jnp.int32)
+  far = [rotate(x, rotation(index, *SIZE, DIM)) for x in (q, k)]
+  score = [jnp.einsum('btnd,bsnd->bnts', *pair) for pair in (near, far)]
+  np.testing.assert_allclose(score[1], score[0], atol=2e-2)
+  if frame <= 1_000:
+    np.testing.assert_allclose(score[1], score[0], atol=2e-4)
+
+
+def test_masks_as_drawn():
+  causal = ranges_mask(block_causal(4, 2, 1), 4).astype(int).tolist()
+  assert causal == [[1, 1, 0, 0], [1, 1, 0, 0], [1] * 4, [1] * 4]
+  forced = ranges_mask(teacher_forcing(3, 1, 1), 6).astype(int).tolist()
+  assert forced == [
+    [1, 0, 0, 0, 0, 0],
+    [1, 1, 0, 0, 0, 0],
+    [1, 1, 1, 0, 0, 0],
+    [0, 0, 0, 1, 0, 0],
+    [1, 0, 0, 0, 1, 0],
+    [1, 1, 0, 0, 0, 1],
+  ]
+
+
+@pytest.mark.parametrize('backend', ['xla'])
+def test_backends_equal_the_reference(backend):
+  q, k, v = _qkv(0, 3)
+  ranges = jnp.asarray(block_causal(3, 1, 2))
+  for options in ({}, {'length': jnp.asarray(4)}, {'ranges': ranges}):
+    expected = attention(q, k, v, **options)
+    actual = attention(q, k, v, backend=backend, **options)
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+  'options, message',
+  [
+    ({'window': 2, 'chunk': 3}, 'window 2'),
+    ({'sink': -1}, 'sink -1'),
+    ({'positions': 'roped'}, "'roped'"),
+  ],
+)
+def test_impossible_memories_are_refused(options, message):
+  with pytest.raises(UserError, match=message):
+    MemoryConfig(1, 2, **options)
