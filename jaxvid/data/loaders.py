@@ -1,0 +1,179 @@
+"""Input pipelines: random-access sources, shuffled, repeated and batched.
+
+grain reads them; its state is a few numbers, so a run resumes with exactly
+the batches it would have seen. grain and TFDS are imported when used.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxvid.data.shapes import captions as captions_lib
+from jaxvid.data.shapes import render
+from jaxvid.data.shapes import scene as scene_lib
+from jaxvid.data.tokenizer import Tokenizer
+from jaxvid.errors import UserError
+
+Transform = Callable[[Any, np.random.Generator], dict[str, np.ndarray]]
+
+
+@dataclasses.dataclass(frozen=True)
+class RenderedShapes:
+  """Captioned clips of the shapes world, drawn when asked for.
+
+  Element i depends on the seed and i alone: `{'video': uint8 [F, H, W, 3],
+  'captions': list of texts, 'scene': Scene}`.
+
+  Attributes:
+    settings: what scenes may show, and the size of the picture.
+    frames: frames per clip F.
+    seed: of the scenes and captions.
+    styles: captions per clip.
+    size: number of clips.
+  """
+
+  settings: scene_lib.SceneSettings
+  frames: int
+  seed: int = 0
+  styles: int = 8
+  size: int = 1 << 30
+
+  def __len__(self) -> int:
+    return self.size
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    rng = np.random.default_rng((self.seed, int(index)))
+    scene = scene_lib.sample_scene(rng, self.settings)
+    size = self.settings.height, self.settings.width
+    return {
+      'video': render.render(scene, self.frames, *size),
+      'captions': captions_lib.captions(scene, self.styles, rng),
+      'scene': scene,
+    }
+
+
+class Batches:
+  """Resumable iterator over batches of a grain data set.
+
+  Its state also names the number of shards, so that a run resumed while its
+  cache has grown sees the same data.
+  """
+
+  def __init__(self, iterator: Any, extra: Mapping[str, Any]):
+    self._iterator, self._extra = iterator, dict(extra)
+
+  def __iter__(self):
+    return self
+
+  def __next__(self) -> dict[str, np.ndarray]:
+    return next(self._iterator)
+
+  def get_state(self) -> dict[str, Any]:
+    return {**self._extra, 'position': self._iterator.get_state()}
+
+
+def make_batches(
+  sources: Sequence[Any],
+  batch: int,
+  seed: int,
+  state: Mapping[str, Any] | None = None,
+  transform: Transform | None = None,
+  worker_count: int = 0,
+) -> Batches:
+  """Endless shuffled batches.
+
+  Args:
+    sources: random-access sequences, read as one.
+    batch: elements per batch, over all hosts.
+    seed: of the order and of the transform's randomness.
+    state: where to go on, from `get_state`; None = at the beginning.
+    transform: (element, generator) -> arrays; random, yet the same for the
+      same place in the order.
+    worker_count: processes that prepare batches; 0 = a thread here.
+
+  Raises:
+    UserError: the batch is larger than the data or does not divide among
+      the hosts.
+  """
+  import grain
+  import jax
+
+  hosts, host = jax.process_count(), jax.process_index()
+  total = sum(len(source) for source in sources)
+  if batch < 1 or batch % hosts:
+    raise UserError(f'a batch of {batch} cannot be split over {hosts} hosts')
+  if batch > total:
+    raise UserError(f'a batch of {batch} is more than the {total} clips')
+  data = grain.MapDataset.concatenate(
+    [grain.MapDataset.source(source) for source in sources]
+  )
+  data = data.seed(seed).shuffle()[host::hosts].repeat()
+  if transform is not None:
+    data = data.random_map(transform)
+  data = data.batch(batch // hosts)
+  # One thread reads ahead; more would only fight over the interpreter.
+  options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
+  stream = data.to_iter_dataset(options)
+  if worker_count:
+    stream = stream.mp_prefetch(
+      grain.MultiprocessingOptions(num_workers=worker_count)
+    )
+  iterator = iter(stream)
+  if state is not None:
+    iterator.set_state(state['position'])
+  return Batches(iterator, {'shards': len(sources)})
+
+
+def latent_batches(
+  folder: str,
+  tokenizer: Tokenizer,
+  *,
+  batch: int,
+  frames: int,
+  text_drop: float,
+  seed: int,
+  state: Mapping[str, Any] | None = None,
+  worker_count: int = 0,
+) -> Batches:
+  """Batches for text-to-video training from cached latents.
+
+  Args:
+    folder: of the cache (see `data.latents`).
+    tokenizer: turns a caption into ids.
+    batch: clips per batch.
+    frames: latent frames F, the first ones of each clip: only there does the
+      first latent stand for a single frame.
+    text_drop: probability that a clip's caption is replaced by the empty
+      prompt (for classifier-free guidance).
+    seed: of order, captions and dropping.
+    state: where to go on.
+    worker_count: see `make_batches`.
+
+  Returns:
+    Batches of 'latents' float16 `[B, F, H, W, C]`, 'ids' int32 and 'mask'
+    bool `[B, text_len]`.
+  """
+  from jaxvid.data import latents
+
+  count = None if state is None else state['shards']
+  sources = latents.open_shards(folder, count)
+  available = len(sources[0][0]['latents'])
+  if frames > available:
+    raise UserError(
+      f'{folder} holds clips of {available} latent frames, not {frames}'
+    )
+
+  def transform(example, rng):
+    texts = latents.read_captions(example)
+    text = texts[int(rng.integers(len(texts)))]
+    dropped = rng.random() < text_drop
+    ids, mask = tokenizer(['' if dropped else text])
+    return {
+      'latents': example['latents'][:frames],
+      'ids': ids[0],
+      'mask': mask[0],
+    }
+
+  return make_batches(sources, batch, seed, state, transform, worker_count)
