@@ -123,7 +123,8 @@ def split_flags(argv: Sequence[str]) -> tuple[str, list[str], str]:
 def task_module(name):
   """The module `jaxvid.tasks.<name>`, imported only now."""
   folder = config_files.PACKAGE / 'tasks'
-  tasks = [p.stem for p in folder.glob('[a-z]*.py')]
+  # Helpers live beside the tasks; only a task can be run.
+  tasks = [p.stem for p in folder.glob('*.py') if '\ndef run(' in p.read_text()]
   if name not in tasks:
     near = config_lib.nearest(str(name), tasks)
     raise UserError(f'the config has no known task ({name!r}).{near}')

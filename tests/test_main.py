@@ -152,9 +152,11 @@ def test_no_config(capsys):
   assert '--config=configs/demo.py' in line
 
 
-def test_unknown_task(capsys):
-  with pytest.raises(main.UserError, match=r"'genrate'.* generate\?"):
-    main.task_module('genrate')
+def test_unknown_task():
+  with pytest.raises(main.UserError, match=r"'dataste'.* dataset\?"):
+    main.task_module('dataste')
+  with pytest.raises(main.UserError, match='no known task'):
+    main.task_module(None)
 
 
 def test_disk_and_keyboard(echo, capsys):
