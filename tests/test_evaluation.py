@@ -1,0 +1,47 @@
+"""Intervals and drift curves on videos whose answers are known."""
+
+import math
+
+import numpy as np
+import pytest
+
+from jaxvid.evaluation import drift, statistics
+
+
+def test_wilson_interval_of_textbook_values():
+  interval = statistics.proportion(95, 100)
+  assert interval.value == 0.95
+  assert interval.low == pytest.approx(0.8882, abs=1e-4)
+  assert interval.high == pytest.approx(0.9785, abs=1e-4)
+  assert statistics.proportion(10, 10).high == pytest.approx(1.0)
+  assert math.isnan(statistics.proportion(0, 0).value)
+
+
+def test_mean_interval_ignores_missing_values():
+  interval = statistics.mean([1.0, 2.0, 3.0, math.nan])
+  assert interval.count == 3
+  assert interval.value == pytest.approx(2.0)
+  assert interval.high - interval.value == pytest.approx(
+    1.96 / 3**0.5, rel=1e-3
+  )
+
+
+def test_a_fading_video_drifts_and_a_steady_one_does_not():
+  rng = np.random.default_rng(0)
+  picture = rng.integers(0, 256, (16, 16, 3)).astype(np.float32)
+  grey = picture.mean(-1, keepdims=True)
+  fade = np.linspace(0, 1, 64)[:, None, None, None]
+  fading = (picture * (1 - fade) + grey * fade).astype(np.uint8)
+  steady = np.repeat(picture[None].astype(np.uint8), 64, 0)
+  assert np.ptp(drift.curves(steady)['saturation']) < 1e-6
+  assert (np.diff(drift.curves(fading)['saturation']) < 0).all()
+
+
+def test_blur_lowers_sharpness_and_motion_shows_as_change():
+  board = np.indices((16, 16)).sum(0) % 2 * 255
+  board = np.repeat(board[None, :, :, None], 3, -1).astype(np.uint8)
+  soft = (board * 0.5 + 64).astype(np.uint8)
+  assert drift.sharpness(board)[0] > 3 * drift.sharpness(soft)[0]
+  moving = np.concatenate([board, 255 - board, board])
+  assert drift.change(moving)[0] == 0
+  np.testing.assert_allclose(drift.change(moving)[1:], 255, rtol=1e-3)
