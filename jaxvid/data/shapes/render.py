@@ -18,7 +18,6 @@ EXTENT = {
   'ring': RING[1],
   'cross': CROSS[1],
 }
-STRIPE = 16.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +128,7 @@ def background(
   y = ((np.arange(height) + 0.5) / unit - shift[:, 1:]) / world[1]
   x, y = (x * 2 * np.pi)[:, None, :], (y * 2 * np.pi)[:, :, None]
   if scene.background.shading == 'striped':
-    wave = np.cos(max(1, round(world[0] / STRIPE)) * x) + 0 * y
+    wave = np.cos(max(1, round(world[0] / scene_lib.STRIPE)) * x) + 0 * y
   elif scene.background.shading == 'shaded':
     wave = 0.5 * (np.cos(x) + np.cos(y))
   else:

@@ -45,6 +45,7 @@ TONES = {
 SHADINGS = ('plain', 'shaded', 'striped')
 PANS = ('none', 'left', 'right')
 PAN_SPEED = 0.4
+STRIPE = 16.0  # Units from stripe to stripe, about.
 
 # Frames until a periodic motion repeats.
 PERIODS = {
