@@ -134,6 +134,8 @@ def latent_batches(
   frames: int,
   text_drop: float,
   seed: int,
+  gap: float = 0.0,
+  chunk: int = 3,
   state: Mapping[str, Any] | None = None,
   worker_count: int = 0,
 ) -> Batches:
@@ -147,13 +149,17 @@ def latent_batches(
       first latent stand for a single frame.
     text_drop: probability that a clip's caption is replaced by the empty
       prompt (for classifier-free guidance).
-    seed: of order, captions and dropping.
+    seed: of order, captions, dropping and gaps.
+    gap: probability that a clip skips some latents after its first chunk,
+      which is what a sink and a rolling window remember of a long stream.
+    chunk: latent frames before the gap.
     state: where to go on.
     worker_count: see `make_batches`.
 
   Returns:
     Batches of 'latents' float16 `[B, F, H, W, C]`, 'ids' int32 and 'mask'
-    bool `[B, text_len]`.
+    bool `[B, text_len]`, and 'weight' float32 `[B, F]`: 0 for the chunk
+    right after a gap, whose beginning nothing it sees could tell.
   """
   from jaxvid.data import latents
 
@@ -170,10 +176,18 @@ def latent_batches(
     text = texts[int(rng.integers(len(texts)))]
     dropped = rng.random() < text_drop
     ids, mask = tokenizer(['' if dropped else text])
+    latent, weight = example['latents'], np.ones(frames, np.float32)
+    skip = 0
+    if rng.random() < gap:
+      skip = int(rng.integers(available - frames + 1))
+    if skip:
+      latent = np.concatenate([latent[:chunk], latent[chunk + skip :]])
+      weight[chunk : 2 * chunk] = 0
     return {
-      'latents': example['latents'][:frames],
+      'latents': latent[:frames],
       'ids': ids[0],
       'mask': mask[0],
+      'weight': weight,
     }
 
   return make_batches(sources, batch, seed, state, transform, worker_count)

@@ -78,6 +78,7 @@ def clip_errors(
   noise: jax.Array,
   t: jax.Array,
   config: FlowConfig,
+  weight: jax.Array | None = None,
   context_noise: jax.Array | None = None,
 ) -> jax.Array:
   """Weighted squared error of each clip `[B]`; clips do not mix.
@@ -89,6 +90,7 @@ def clip_errors(
     noise: like `x0`.
     t: time steps `[B, F]`.
     config: settings.
+    weight: of each frame `[B, F]`; None = all the same.
     context_noise: like `x0`; needed when `context_t` > 0.
   """
   frames = x0.shape[1]
@@ -105,11 +107,17 @@ def clip_errors(
   error = jnp.mean(error, axis=(2, 3, 4))
   if config.weighting == 'bell':
     error = error * flow.training_weight(t, config.shift)
-  return jnp.mean(error, axis=1)
+  if weight is None:
+    return jnp.mean(error, axis=1)
+  return jnp.sum(error * weight, 1) / jnp.maximum(jnp.sum(weight, 1), 1e-6)
 
 
 def loss(
-  velocity: Velocity, x0: jax.Array, key: jax.Array, config: FlowConfig
+  velocity: Velocity,
+  x0: jax.Array,
+  key: jax.Array,
+  config: FlowConfig,
+  weight: jax.Array | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """Mean error of a batch at random noise levels.
 
@@ -118,6 +126,7 @@ def loss(
     x0: clean latents `[B, F, H, W, C]`.
     key: randomness of levels and noise.
     config: settings.
+    weight: of each frame `[B, F]`; None = all the same.
 
   Returns:
     The scalar loss and metrics: mean errors of the less and the more noisy
@@ -130,7 +139,7 @@ def loss(
   context_noise = None
   if config.context_t:
     context_noise = jax.random.normal(context_key, x0.shape)
-  errors = clip_errors(velocity, x0, noise, t, config, context_noise)
+  errors = clip_errors(velocity, x0, noise, t, config, weight, context_noise)
   noisy = jnp.mean(t, 1) > 500
 
   def mean_of(chosen):

@@ -32,6 +32,8 @@ class DataConfig:
     batch: clips per step.
     frames: latent frames per clip F.
     text_drop: probability that the prompt is left out.
+    gap: probability that a clip skips time after its first chunk, see
+      `loaders.latent_batches`; for causal models.
     worker_count: processes that prepare batches.
   """
 
@@ -39,6 +41,7 @@ class DataConfig:
   batch: int = 64
   frames: int = 7
   text_drop: float = 0.1
+  gap: float = 0.0
   worker_count: int = 0
 
 
@@ -92,11 +95,14 @@ def diffusion_task(config: DiffusionConfig) -> TrainTask:
       batch=data.batch,
       frames=data.frames,
       text_drop=data.text_drop,
+      gap=data.gap,
+      chunk=config.flow.chunk,
       seed=seed,
       state=state,
       worker_count=data.worker_count,
     ),
     config=model_config(config),
+    adapt=functools.partial(imported, config),
     rules=rules.TRANSFORMER,
   )
 
@@ -151,7 +157,7 @@ def loss(config: DiffusionConfig, params, batch, key):
       t = t[:, 0]
     return dit.apply({'params': params['dit']}, x, t, text, None, plan)[0]
 
-  return flow_matching.loss(velocity, x0, key, config.flow)
+  return flow_matching.loss(velocity, x0, key, config.flow, batch['weight'])
 
 
 def training_plan(
@@ -181,9 +187,11 @@ def exported(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def imported(config: DiffusionConfig, params: dict[str, Any]) -> dict[str, Any]:
-  """Shipped parameters in the layout that `config.scan` names."""
-  convert = stack_layers if config.scan else unstack_layers
-  return {name: convert(tree) for name, tree in params.items()}
+  """Parameters of either layout in the one that `config.scan` names."""
+  params = exported(params)
+  if not config.scan:
+    return params
+  return {name: stack_layers(tree) for name, tree in params.items()}
 
 
 def _models(config: DiffusionConfig):

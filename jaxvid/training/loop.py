@@ -91,6 +91,8 @@ class TrainTask:
       with a leading batch axis. The state is what `get_state` returned; JSON.
     config: JSON values that say how to build the model; saved with it.
     sample: optional (params, key) -> dict of uint8 videos [N, F, H, W, 3].
+    adapt: optional; brings weights given by `init_from` into the layout that
+      `init` makes.
     rules: where parameters live on a mesh, see `parallel.mesh`.
   """
 
@@ -99,6 +101,7 @@ class TrainTask:
   batches: Callable[[int, dict[str, Any] | None], BatchIterator]
   config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   sample: Callable[[Params, jax.Array], Mapping[str, np.ndarray]] | None = None
+  adapt: Callable[[Params], Params] | None = None
   rules: meshes.Rules = ()
 
 
@@ -264,9 +267,11 @@ def _start(settings, task, tx, manager, mesh):
   if not settings.init_from:
     return jax.jit(init, out_shardings=places)(init_key), None
   _, params = checkpoint.load_params(settings.init_from, dtype='float32')
+  if task.adapt is not None:
+    params = task.adapt(params)
   checkpoint.check_tree(params, template.params, settings.init_from)
   create = jax.jit(lambda tree: states.create(tree, tx), out_shardings=places)
-  return create(params), None
+  return create(jax.device_put(params, places.params)), None
 
 
 def _keys(seed: int):

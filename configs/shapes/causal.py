@@ -1,0 +1,54 @@
+"""Trains the teacher's weights as a chunk-causal model.
+
+  python -m jaxvid.main --config=configs/shapes/causal.py:small
+  python -m jaxvid.main --config=configs/shapes/causal.py:small,diffusion
+
+Starts from the averaged weights of `teacher.py:small,long`. Chunks of 3
+latents are denoised against the clean chunks before them (teacher forcing,
+the default) or against noisy ones (diffusion forcing). Half of the clips
+skip some time after their first chunk, as a memory with a sink and a rolling
+window does in a long stream. The averaged weights are written to
+`jaxvid/weights/shapes_<size>`.
+"""
+
+import dataclasses
+
+from ml_collections import config_dict
+
+from jaxvid.errors import UserError
+from jaxvid.training import shapes
+
+FORCING = ('teacher', 'diffusion')
+
+
+def get_config(arg: str = '') -> config_dict.ConfigDict:
+  size, _, forcing = (arg or 'small').partition(',')
+  forcing = forcing or 'teacher'
+  if forcing not in FORCING:
+    raise UserError(f"no forcing '{forcing}'; there are {', '.join(FORCING)}")
+  dit, text = shapes.sizes(size)
+  runs = f'runs/shapes/{size}'
+  return config_dict.ConfigDict(
+    {
+      'task': 'train',
+      'workdir': f'{runs}/causal_{forcing}',
+      'export': f'jaxvid/weights/shapes_{size}',
+      'loop': {
+        'steps': 1500,
+        'init_from': f'{runs}/teacher_long',
+        'optimizer': {'learning_rate': 1e-3, 'warmup_steps': 50},
+      },
+      'diffusion': {
+        'dit': dataclasses.asdict(dit),
+        'text': dataclasses.asdict(text),
+        'tokenizer': shapes.TOKENIZER,
+        'flow': {'forcing': forcing, 'chunk': 3},
+        'data': {
+          'latents': f'data/latents/long_{shapes.PIXELS[size]}',
+          'frames': 12,
+          'batch': 32,
+          'gap': 0.5,
+        },
+      },
+    }
+  )

@@ -1,0 +1,45 @@
+"""Caches latents of the shapes world for training.
+
+  python -m jaxvid.main --config=configs/shapes/latents.py:short
+  python -m jaxvid.main --config=configs/shapes/latents.py:long
+
+`short`: clips of 7 latents (25 frames). `long`: 21 latents (81 frames, 5 s).
+Another size of the picture: `latents.py:short,128`. The folder is
+`data/latents/<length>_<size>`. Stopped with Ctrl-C or killed, the job
+goes on with the next shard of 512 clips; asking for more `--config.clips`
+later adds shards, and a training may start as soon as one is there.
+"""
+
+from ml_collections import config_dict
+
+from jaxvid.errors import UserError
+
+# Frames and clips of each length.
+LENGTHS = {'short': (25, 12_288), 'long': (81, 4_096)}
+
+
+def get_config(arg: str = '') -> config_dict.ConfigDict:
+  length, _, pixels = (arg or 'short').partition(',')
+  pixels = pixels or '64'
+  if length not in LENGTHS or not pixels.isdigit():
+    raise UserError(
+      f"unknown argument '{arg}'; use short or long, and a size in pixels "
+      'after a comma, e.g. long,128'
+    )
+  frames, clips = LENGTHS[length]
+  return config_dict.ConfigDict(
+    {
+      'task': 'latents',
+      'vae': 'jaxvid/weights/shapes_vae',
+      'target': f'data/latents/{length}_{pixels}',
+      'frames': frames,
+      'clips': clips,
+      # Another seed: the long clips show other scenes than the short ones.
+      'seed': list(LENGTHS).index(length),
+      'scenes': {
+        'counts': (0.7, 0.2, 0.1),
+        'height': int(pixels),
+        'width': int(pixels),
+      },
+    }
+  )

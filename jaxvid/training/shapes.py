@@ -1,0 +1,55 @@
+"""Sizes of the text-to-video models of the shapes world."""
+
+import pathlib
+
+from jaxvid.errors import UserError
+from jaxvid.models.dit import DiTConfig
+from jaxvid.models.text import TextConfig
+
+TOKENIZER = str(
+  pathlib.Path(__file__).parent.parent / 'weights' / 'shapes_tokenizer'
+)
+VOCABULARY = 100
+TEXT_LEN = 48
+
+
+def _sizes(
+  dim: int, heads: int, layers: int, text_dim: int, text_layers: int
+) -> tuple[DiTConfig, TextConfig]:
+  dit = DiTConfig(
+    dim=dim,
+    ffn_dim=4 * dim,
+    num_heads=heads,
+    num_layers=layers,
+    freq_dim=64,
+    text_dim=text_dim,
+    text_len=TEXT_LEN,
+  )
+  text = TextConfig(
+    vocab_size=VOCABULARY,
+    dim=text_dim,
+    dim_attn=text_dim,
+    dim_ffn=2 * text_dim,
+    num_heads=4,
+    num_layers=text_layers,
+  )
+  return dit, text
+
+
+SIZES = {
+  'nano': _sizes(96, 3, 4, 48, 2),
+  'small': _sizes(128, 4, 6, 64, 2),
+  'base': _sizes(384, 12, 12, 128, 3),
+}
+PIXELS = {'nano': 64, 'small': 64, 'base': 128}
+
+
+def sizes(name: str) -> tuple[DiTConfig, TextConfig]:
+  """Transformer and text encoder of one size.
+
+  Raises:
+    UserError: no such size.
+  """
+  if name not in SIZES:
+    raise UserError(f"no size '{name}'; there are {', '.join(SIZES)}")
+  return SIZES[name]

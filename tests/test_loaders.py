@@ -1,0 +1,146 @@
+"""Cached latents and the batches made of them."""
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+
+from jaxvid.data import loaders
+from jaxvid.data.shapes.scene import SceneSettings
+from jaxvid.data.tokenizer import Tokenizer
+from jaxvid.errors import UserError
+from jaxvid.training import shapes
+
+with warnings.catch_warnings():
+  warnings.simplefilter('ignore')
+  from jaxvid.data import latents
+
+FRAMES = 9
+SHAPE = (FRAMES, 2, 2, 4)
+
+
+def examples(shard, count=6):
+  for i in range(count):
+    value = shard * count + i
+    frame = np.arange(FRAMES)[:, None, None, None] / 16
+    yield {
+      'latents': (value + frame + np.zeros(SHAPE)).astype(np.float16),
+      'captions': ['a red circle moving left', 'a red ball sliding left'],
+      'scene': '{}',
+    }
+
+
+@pytest.fixture
+def cache(tmp_path):
+  latents.prepare(tmp_path, {'frames': FRAMES})
+  for shard in range(2):
+    latents.write_shard(tmp_path, shard, SHAPE, examples(shard))
+  return tmp_path
+
+
+def batches(folder, state=None, **changes):
+  settings = {'batch': 4, 'frames': 6, 'text_drop': 0.5, 'seed': 0} | changes
+  tokenizer = Tokenizer.load(shapes.TOKENIZER)
+  return loaders.latent_batches(str(folder), tokenizer, state=state, **settings)
+
+
+def take(iterator, count):
+  return [next(iterator) for _ in range(count)]
+
+
+def assert_same(a, b):
+  for one, other in zip(a, b, strict=True):
+    for name in one:
+      np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_batches_have_the_promised_shapes(cache):
+  (batch,) = take(batches(cache), 1)
+  assert batch['latents'].shape == (4, 6, 2, 2, 4)
+  assert batch['latents'].dtype == np.float16
+  assert batch['ids'].shape == batch['mask'].shape == (4, shapes.TEXT_LEN)
+  assert batch['ids'].dtype == np.int32 and batch['mask'].dtype == bool
+  np.testing.assert_array_equal(batch['weight'], 1)
+
+
+def test_every_clip_comes_once_an_epoch_in_mixed_order(cache):
+  seen = np.concatenate(
+    [batch['latents'][:, 0, 0, 0, 0] for batch in take(batches(cache), 3)]
+  )
+  assert sorted(seen) == list(range(12)) != list(seen)
+
+
+def test_batches_resume_exactly(cache):
+  whole = take(batches(cache, gap=0.5), 9)
+  first = batches(cache, gap=0.5)
+  take(first, 4)
+  state = json.loads(json.dumps(first.get_state()))
+  # More shards since then change nothing for this run.
+  latents.write_shard(cache, 2, SHAPE, examples(2))
+  assert_same(take(batches(cache, state, gap=0.5), 5), whole[4:])
+
+
+def test_prompts_are_dropped_as_often_as_asked(cache):
+  def lengths(text_drop):
+    parts = take(batches(cache, text_drop=text_drop), 15)
+    return np.concatenate([part['mask'].sum(1) for part in parts])
+
+  assert np.all(lengths(1.0) == 1) and np.all(lengths(0.0) > 1)
+  assert 0.25 < np.mean(lengths(0.5) == 1) < 0.75
+
+
+def test_gaps_keep_the_first_chunk_and_hide_the_next(cache):
+  found = 0
+  for batch in take(batches(cache, gap=1.0, chunk=2), 5):
+    index = batch['latents'][:, :, 0, 0, 0].astype(np.float32) % 1 * 16
+    for row, weight in zip(index, batch['weight'], strict=True):
+      skip = row[2] - 2
+      assert list(row[:2]) == [0, 1] and np.all(np.diff(row[2:]) == 1)
+      np.testing.assert_array_equal(weight[2:4], skip == 0)
+      assert weight.sum() == (6 if skip == 0 else 4)
+      found += skip > 0
+  assert found > 0
+
+
+def test_a_killed_job_goes_on_with_the_next_shard(tmp_path):
+  latents.prepare(tmp_path, {})
+
+  def killed():
+    yield from examples(0, 2)
+    raise RuntimeError('killed')
+
+  with pytest.raises(RuntimeError, match='killed'):
+    latents.write_shard(tmp_path, 0, SHAPE, killed())
+  with pytest.raises(UserError, match='no cached latents'):
+    latents.open_shards(tmp_path)
+  latents.prepare(tmp_path, {})
+  assert latents.write_shard(tmp_path, 0, SHAPE, examples(0))
+  assert not latents.write_shard(tmp_path, 0, SHAPE, examples(0))
+  (source,) = latents.open_shards(tmp_path)
+  assert len(source) == 6
+
+
+def test_a_cache_of_other_settings_is_refused(cache):
+  with pytest.raises(UserError, match='another frames'):
+    latents.prepare(cache, {'frames': 3})
+
+
+def test_impossible_requests(cache, tmp_path):
+  with pytest.raises(UserError, match='holds clips of 9 latent frames'):
+    batches(cache, frames=10)
+  with pytest.raises(UserError, match='more than the 12 clips'):
+    batches(cache, batch=13)
+  with pytest.raises(UserError, match='has 2 shards, the run needs 3'):
+    batches(cache, {'shards': 3})
+  with pytest.raises(UserError, match='no cached latents'):
+    batches(tmp_path / 'nowhere')
+
+
+def test_rendered_clips_depend_on_their_index_alone():
+  source = loaders.RenderedShapes(SceneSettings(counts=(1.0,)), frames=3)
+  first, again, other = source[5], source[5], source[6]
+  assert first['video'].shape == (3, 64, 64, 3)
+  np.testing.assert_array_equal(first['video'], again['video'])
+  assert first['captions'] == again['captions']
+  assert first['scene'] != other['scene']

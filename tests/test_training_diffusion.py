@@ -1,0 +1,194 @@
+"""The text-to-video training task, tiny."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvid.data.tokenizer import Tokenizer
+from jaxvid.errors import UserError
+from jaxvid.models.dit import DiTConfig
+from jaxvid.models.text import TextConfig
+from jaxvid.objectives.flow_matching import FlowConfig
+from jaxvid.training import diffusion, loop, optimizer, shapes, state
+
+FRAMES = 4
+
+
+def make_config(forcing='none', scan=False, **flow):
+  return diffusion.DiffusionConfig(
+    dit=DiTConfig(
+      dim=24,
+      ffn_dim=32,
+      num_heads=2,
+      num_layers=2,
+      freq_dim=16,
+      text_dim=8,
+      text_len=6,
+      in_dim=4,
+      out_dim=4,
+    ),
+    text=TextConfig(
+      vocab_size=shapes.VOCABULARY,
+      dim=8,
+      dim_attn=8,
+      dim_ffn=16,
+      num_heads=2,
+      num_layers=2,
+    ),
+    tokenizer=shapes.TOKENIZER,
+    data=diffusion.DataConfig('nowhere', batch=2, frames=FRAMES),
+    flow=FlowConfig(forcing=forcing, chunk=2, **flow),
+    scan=scan,
+  )
+
+
+def make_batch(size=2):
+  rng = np.random.default_rng(0)
+  return {
+    'latents': rng.standard_normal((size, FRAMES, 4, 4, 4)).astype(np.float16),
+    'ids': rng.integers(3, 90, (size, 6)).astype(np.int32),
+    'mask': np.arange(6)[None] < np.array([[6], [1]] * (size // 2)),
+    'weight': np.ones((size, FRAMES), np.float32),
+  }
+
+
+def make_params(config):
+  """Random everywhere, so that nothing hides behind a zero."""
+  shapes_ = jax.eval_shape(lambda: diffusion.init(config, jax.random.key(0)))
+  leaves, tree = jax.tree.flatten(shapes_)
+  rng = np.random.default_rng(1)
+  return jax.tree.unflatten(
+    tree,
+    [0.3 * rng.standard_normal(x.shape).astype(np.float32) for x in leaves],
+  )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def loss_of(config, params, batch):
+  return diffusion.loss(config, params, batch, jax.random.key(2))[0]
+
+
+def test_tokenizer_and_sizes_fit():
+  tokenizer = Tokenizer.load(shapes.TOKENIZER)
+  assert tokenizer.vocab_size == shapes.VOCABULARY
+  assert tokenizer.settings.text_len == shapes.TEXT_LEN
+  for dit, text in shapes.SIZES.values():
+    diffusion.DiffusionConfig(dit, text, '', diffusion.DataConfig(''))
+
+
+def test_small_has_under_two_million_parameters():
+  dit, text = shapes.sizes('small')
+  config = diffusion.DiffusionConfig(dit, text, '', diffusion.DataConfig(''))
+  params = jax.eval_shape(lambda: diffusion.init(config, jax.random.key(0)))
+  assert sum(leaf.size for leaf in jax.tree.leaves(params['dit'])) < 2e6
+
+
+@pytest.mark.parametrize('forcing', ['none', 'diffusion', 'teacher'])
+def test_every_leaf_moves(forcing):
+  config = make_config(forcing)
+  task = diffusion.diffusion_task(config)
+  settings = loop.LoopConfig(
+    steps=10,
+    optimizer=optimizer.OptimizerConfig(warmup_steps=0, weight_decay=0.0),
+  )
+  tx = optimizer.create(settings.optimizer, settings.steps)
+  step = jax.jit(loop.make_step(settings, task, tx, jax.random.key(1)))
+  before = jax.jit(task.init)(jax.random.key(0))
+  after = state.create(before, tx)
+  for _ in range(3):  # the first moves only what follows the zero head
+    after, _ = step(after, make_batch())
+  still = [
+    jax.tree_util.keystr(path)
+    for (path, old), new in zip(
+      jax.tree.leaves_with_path(before),
+      jax.tree.leaves(after.params),
+      strict=True,
+    )
+    if np.array_equal(old, new)
+  ]
+  # Adding the same to every key of a head changes no softmax.
+  still = [name for name in still if "['k']['bias']" not in name]
+  assert not still
+
+
+def test_scanned_and_unrolled_layers_agree():
+  plain, scanned = make_config('teacher'), make_config('teacher', scan=True)
+  params = make_params(plain)
+  stacked = diffusion.imported(scanned, params)
+  losses = [
+    loss_of(config, p, make_batch())
+    for config, p in ((plain, params), (scanned, stacked))
+  ]
+  np.testing.assert_allclose(*losses, rtol=1e-5)
+  jax.tree.map(
+    np.testing.assert_array_equal, diffusion.exported(stacked), params
+  )
+
+
+def test_one_chunk_of_diffusion_forcing_is_the_teacher():
+  params = make_params(make_config())
+  causal = make_config('diffusion')
+  causal = dataclasses.replace(
+    causal, flow=dataclasses.replace(causal.flow, chunk=FRAMES)
+  )
+  a = loss_of(make_config(), params, make_batch())
+  b = loss_of(causal, params, make_batch())
+  np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def velocity_of(config, params, x, t):
+  dit, _ = diffusion._models(config)
+  text = jnp.ones((x.shape[0], 6, 8))
+  plan = diffusion.training_plan(config, FRAMES, 2, 2)
+  return dit.apply({'params': params['dit']}, x, t, text, None, plan)[0]
+
+
+def test_diffusion_forcing_does_not_see_the_future():
+  config = make_config('diffusion')
+  params = make_params(config)
+  x = jax.random.normal(jax.random.key(0), (1, FRAMES, 4, 4, 4))
+  t = jnp.full((1, FRAMES), 300.0)
+  whole = velocity_of(config, params, x, t)
+  changed = velocity_of(config, params, x.at[:, 2:].set(9.0), t)
+  np.testing.assert_allclose(whole[:, :2], changed[:, :2], atol=1e-5)
+  assert np.abs(whole[:, 2:] - changed[:, 2:]).max() > 1e-2
+
+
+def test_teacher_forcing_equals_one_chunk_after_the_other():
+  """The parallel pass gives what a chunk alone with its clean past would."""
+  config = make_config('teacher')
+  params = make_params(config)
+  clean, noisy = jax.random.normal(jax.random.key(0), (2, 1, FRAMES, 4, 4, 4))
+  t = jnp.array([[0.0] * FRAMES + [800.0] * FRAMES])
+  both = jnp.concatenate([clean, noisy], 1)
+  parallel = velocity_of(config, params, both, t)[:, FRAMES:]
+  # Chunk 1 with its past, by diffusion forcing: context clean at t = 0.
+  mixed = jnp.concatenate([clean[:, :2], noisy[:, 2:]], 1)
+  levels = jnp.array([[0.0, 0.0, 800.0, 800.0]])
+  one = velocity_of(make_config('diffusion'), params, mixed, levels)
+  np.testing.assert_allclose(parallel[:, 2:], one[:, 2:], atol=1e-4)
+  # Chunk 0 has no past at all.
+  first = velocity_of(
+    make_config('diffusion'), params, noisy, jnp.full((1, FRAMES), 800.0)
+  )
+  np.testing.assert_allclose(parallel[:, :2], first[:, :2], atol=1e-4)
+
+
+def test_padding_of_the_prompt_is_never_read():
+  config = make_config()
+  params, batch = make_params(config), make_batch()
+  other = dict(batch, ids=np.where(batch['mask'], batch['ids'], 7))
+  losses = [loss_of(config, params, b) for b in (batch, other)]
+  np.testing.assert_array_equal(*losses)
+
+
+def test_another_vocabulary_is_refused():
+  config = make_config()
+  text = dataclasses.replace(config.text, vocab_size=7)
+  with pytest.raises(UserError, match='vocab_size'):
+    diffusion.diffusion_task(dataclasses.replace(config, text=text))
