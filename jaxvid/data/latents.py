@@ -7,15 +7,18 @@ next shard, and training reads the shards that are there.
 This module imports tensorflow_datasets; import it only where it is used.
 """
 
+import contextlib
+import io
 import json
 import pathlib
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from absl import logging
 
 from jaxvid.errors import UserError
 
@@ -109,19 +112,33 @@ def write_shard(
   """
   if shard_path(folder, index).exists():
     return False
-  tfds.disable_progress_bar()
-  builder = LatentShard(
-    shape=shape,
-    examples=(
-      {**example, 'captions': '\n'.join(example['captions'])}
-      for example in examples
-    ),
-    data_dir=folder,
-    config=tfds.core.BuilderConfig(name=f'shard_{index:05d}'),
-    file_format='array_record',
-  )
-  builder.download_and_prepare()
+  with _quiet():
+    builder = LatentShard(
+      shape=shape,
+      examples=(
+        {**example, 'captions': '\n'.join(example['captions'])}
+        for example in examples
+      ),
+      data_dir=folder,
+      config=tfds.core.BuilderConfig(name=f'shard_{index:05d}'),
+      file_format='array_record',
+    )
+    builder.download_and_prepare()
+  shutil.rmtree(folder / 'downloads', ignore_errors=True)
   return True
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+  """TFDS tells of downloads; here there are none."""
+  tfds.disable_progress_bar()
+  before = logging.get_verbosity()
+  logging.set_verbosity(logging.ERROR)
+  try:
+    with contextlib.redirect_stdout(io.StringIO()):
+      yield
+  finally:
+    logging.set_verbosity(before)
 
 
 def open_shards(folder: str | pathlib.Path, count: int | None = None) -> list:

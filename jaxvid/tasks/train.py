@@ -8,6 +8,7 @@ from jaxvid.errors import UserError
 from jaxvid.models.vae import VAEConfig
 from jaxvid.training import autoencoder, checkpoint, diffusion, loop
 from jaxvid.training.diffusion import DiffusionConfig
+from jaxvid.training.loop import LoopConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Config:
   workdir: str
   export: str = ''
   export_dtype: str = 'bfloat16'
-  loop: loop.LoopConfig = dataclasses.field(default_factory=loop.LoopConfig)
+  loop: LoopConfig = dataclasses.field(default_factory=LoopConfig)
   diffusion: DiffusionConfig | None = None
   vae: VAETraining | None = None
 
