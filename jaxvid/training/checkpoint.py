@@ -104,8 +104,7 @@ def restore(
   step = manager.latest_step()
   where = pathlib.Path(manager.directory) / str(step)
   # Told apart here, because orbax's own complaint about shapes is a page.
-  with ocp.PyTreeCheckpointer() as reader:
-    found = _metadata(reader, where / 'params')
+  found = _metadata(where / 'params')
   check_tree(found, template.params, f'cannot resume from {where}')
   arrays = ocp.args.StandardRestore
   opt = {'step': template.step, 'state': template.opt_state}
@@ -259,28 +258,26 @@ def _latest(path: pathlib.Path, item: str) -> tuple[pathlib.Path, dict]:
 def _read_tree(path: pathlib.Path) -> Params:
   """One orbax tree as arrays on the default device."""
   device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  with ocp.PyTreeCheckpointer() as checkpointer:
-    tree = _metadata(checkpointer, path)
-    try:
-      args = jax.tree.map(
-        lambda leaf: ocp.ArrayRestoreArgs(
-          sharding=device, global_shape=leaf.shape, dtype=leaf.dtype
-        ),
-        tree,
-      )
-      return checkpointer.restore(
-        path, args=ocp.args.PyTreeRestore(restore_args=args)
-      )
-    except Exception as error:  # orbax and tensorstore raise a dozen kinds
-      raise UserError(
-        f'cannot read checkpoint {path}: {_first_line(error)}'
-      ) from error
+  args = jax.tree.map(
+    lambda leaf: ocp.ArrayRestoreArgs(
+      sharding=device, global_shape=leaf.shape, dtype=leaf.dtype
+    ),
+    _metadata(path),
+  )
+  try:
+    return ocp.PyTreeCheckpointHandler().restore(
+      path, args=ocp.args.PyTreeRestore(restore_args=args)
+    )
+  except Exception as error:  # orbax and tensorstore raise a dozen kinds
+    raise UserError(
+      f'cannot read checkpoint {path}: {_first_line(error)}'
+    ) from error
 
 
-def _metadata(reader: ocp.PyTreeCheckpointer, path: pathlib.Path) -> Params:
+def _metadata(path: pathlib.Path) -> Params:
   """Shapes and dtypes of one orbax tree."""
   try:
-    return reader.metadata(path).item_metadata.tree
+    return ocp.PyTreeCheckpointHandler().metadata(path).tree
   except Exception as error:  # orbax and tensorstore raise a dozen kinds
     raise UserError(
       f'cannot read checkpoint {path}: {_first_line(error)}'

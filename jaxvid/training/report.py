@@ -21,12 +21,15 @@ def progress(start: int, total: int) -> Iterator[Update]:
     start: number of steps finished before this run.
     total: number of steps of the whole training.
   """
-  began = time.monotonic()
+  seen = [(start, time.monotonic())]
 
   def describe(step: int, metrics: Mapping[str, float]) -> str:
-    elapsed = time.monotonic() - began
-    rate = (step - start) / max(elapsed, 1e-9)
-    left = datetime.timedelta(seconds=int((total - step) / max(rate, 1e-9)))
+    seen.append((step, time.monotonic()))
+    if len(seen) > 2 and seen[0][0] == start:
+      del seen[0]  # from there on the time holds the compilation
+    before, then = seen[-10:][0]
+    rate = (step - before) / max(seen[-1][1] - then, 1e-9)
+    left = datetime.timedelta(seconds=int((total - step) / rate))
     shown = '  '.join(f'{name} {value:.4g}' for name, value in metrics.items())
     return f'{shown}  {rate:.3g} steps/s  ETA {left}'
 
