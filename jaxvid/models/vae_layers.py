@@ -55,11 +55,30 @@ class NormSiLU(nn.Module):
     return nn.silu(rms_norm(x, gamma)), state
 
 
-def _init(kernel_shape: tuple[int, ...]):
+def fan_in_normal(kernel_shape: tuple[int, ...], gain: float = 1.0):
+  """Initialiser: normal with variance `gain / inputs`."""
   fan_in = 1
   for size in kernel_shape[:-1]:
     fan_in *= size
-  return nn.initializers.normal(fan_in**-0.5)
+  return nn.initializers.normal((gain / fan_in) ** 0.5)
+
+
+def present_only(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+  """Initialiser of `[kt, kh, kw, I, O]`: weights for the newest frame alone.
+
+  A fresh network treats every frame as a picture, so that it can learn from
+  pictures first, which is far quicker, and from motion after.
+  """
+  kernel = fan_in_normal(shape[1:])(key, shape[1:])
+  return jnp.zeros(shape).at[-1].set(kernel)
+
+
+def copy_frame(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+  """Initialiser of `[kt, 1, 1, I, O]`: every output frame is the newest."""
+  del key
+  width, out = shape[-2:]
+  copies = jnp.tile(jnp.eye(width), (1, out // width))
+  return jnp.zeros(shape).at[-1, 0, 0].set(copies)
 
 
 def conv2d(x, kernel, strides=(1, 1), padding='SAME'):
@@ -83,7 +102,7 @@ class Conv2D(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     shape = (self.size, self.size, x.shape[-1], self.features)
-    kernel = self.param('kernel', _init(shape), shape)
+    kernel = self.param('kernel', fan_in_normal(shape), shape)
     bias = self.param('bias', nn.initializers.zeros, (self.features,))
     y = conv2d(
       x, kernel.astype(self.dtype), (self.stride, self.stride), self.padding
@@ -132,13 +151,20 @@ class CausalConv3D(nn.Module):
   size: tuple[int, int, int] = (3, 3, 3)
   form: str = 'frames'
   dtype: Any = jnp.float32
+  initial: Any = present_only
 
   @nn.compact
   def __call__(self, x: jax.Array, state: State = None):
     shape = (*self.size, x.shape[-1], self.features)
-    kernel = self.param('kernel', _init(shape), shape).astype(self.dtype)
+    kernel = self.param('kernel', self.initial, shape).astype(self.dtype)
     bias = self.param('bias', nn.initializers.zeros, (self.features,))
     if self.size[0] > 1:
+      if state is None and x.shape[1] == 1:
+        # One picture: nothing but zeros lies before it.
+        b, _, *rest = x.shape
+        y = conv2d(x, kernel[-1])
+        past = jnp.zeros((b, 1, *rest), x.dtype)
+        return y + bias.astype(self.dtype), jnp.concatenate([past, x], 1)
       if state is None:
         b, _, *rest = x.shape
         state = jnp.zeros((b, _HISTORY, *rest), x.dtype)
@@ -242,7 +268,12 @@ class Upsample(nn.Module):
         (x[:, :0], x) if state is not None else (x[:, :1], x[:, 1:])
       )
       time_conv = CausalConv3D(
-        2 * width, (3, 1, 1), self.form, self.dtype, name='time_conv'
+        2 * width,
+        (3, 1, 1),
+        self.form,
+        self.dtype,
+        copy_frame,
+        name='time_conv',
       )
       # Runs on zero frames too, which gives the state its zeros.
       later, state = time_conv(later, state)
@@ -263,6 +294,6 @@ class _Weights(nn.Module):
 
   @nn.compact
   def __call__(self) -> tuple[jax.Array, jax.Array]:
-    kernel = self.param('kernel', _init(self.shape), self.shape)
+    kernel = self.param('kernel', copy_frame, self.shape)
     bias = self.param('bias', nn.initializers.zeros, self.shape[-1:])
     return kernel, bias

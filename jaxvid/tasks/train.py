@@ -1,33 +1,15 @@
 """Trains a model of the shapes world, and ships its averaged weights."""
 
 import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from jaxvid.errors import UserError
-from jaxvid.models.vae import VAEConfig
 from jaxvid.training import autoencoder, checkpoint, diffusion, loop
+from jaxvid.training.autoencoder import TAETraining, VAETraining
 from jaxvid.training.diffusion import DiffusionConfig
 from jaxvid.training.loop import LoopConfig
-
-
-@dataclasses.dataclass(frozen=True)
-class VAETraining:
-  """A VAE and how it is trained.
-
-  Attributes:
-    model: sizes.
-    clips: what it learns from.
-    weights: of the parts of its loss.
-  """
-
-  model: VAEConfig
-  clips: autoencoder.ClipConfig = dataclasses.field(
-    default_factory=autoencoder.ClipConfig
-  )
-  weights: autoencoder.LossConfig = dataclasses.field(
-    default_factory=autoencoder.LossConfig
-  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +22,8 @@ class Config:
     export_dtype: their type on disk.
     loop: steps, optimiser, checkpoints, devices.
     diffusion: a text-to-video model.
-    vae: an autoencoder.
+    vae: a Wan VAE.
+    tae: a fast decoder for a finished VAE.
   """
 
   workdir: str
@@ -49,6 +32,7 @@ class Config:
   loop: LoopConfig = dataclasses.field(default_factory=LoopConfig)
   diffusion: DiffusionConfig | None = None
   vae: VAETraining | None = None
+  tae: TAETraining | None = None
 
 
 def run(config: Config) -> None:
@@ -56,25 +40,31 @@ def run(config: Config) -> None:
   task, exported = make_task(config)
   state = loop.train(config.loop, task, config.workdir)
   if config.export:
-    checkpoint.save_params(
-      config.export, exported(state.ema), task.config, config.export_dtype
-    )
+    head, params = exported(state.ema)
+    checkpoint.save_params(config.export, params, head, config.export_dtype)
     print(config.export)
   else:
     print(config.workdir)
 
 
-def make_task(config: Config) -> tuple[loop.TrainTask, Callable[[Any], Any]]:
-  """What is trained, and how its parameters look when shipped."""
-  given = [
-    name for name in ('diffusion', 'vae') if getattr(config, name) is not None
-  ]
+Exported = Callable[[Any], tuple[Mapping[str, Any], Any]]
+
+
+def make_task(config: Config) -> tuple[loop.TrainTask, Exported]:
+  """What is trained, and how it is shipped: averages -> config, parameters."""
+  kinds = ('diffusion', 'vae', 'tae')
+  given = [kind for kind in kinds if getattr(config, kind) is not None]
   if len(given) != 1:
     raise UserError(
-      f'give exactly one of config.diffusion and config.vae, not {len(given)}'
+      'give exactly one of config.diffusion, config.vae and config.tae, not '
+      f'{len(given)}'
     )
   if config.diffusion is not None:
-    return diffusion.diffusion_task(config.diffusion), diffusion.exported
-  vae = config.vae
-  task = autoencoder.vae_task(vae.model, vae.clips, vae.weights)
-  return task, lambda params: params
+    task = diffusion.diffusion_task(config.diffusion)
+    return task, lambda params: (task.config, diffusion.exported(params))
+  if config.vae is not None:
+    exported = functools.partial(autoencoder.exported_vae, config.vae)
+    return autoencoder.vae_task(config.vae), exported
+  assert config.tae is not None
+  task = autoencoder.tae_task(config.tae)
+  return task, lambda params: (task.config, params)

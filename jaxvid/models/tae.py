@@ -1,0 +1,299 @@
+"""TAEHV, the tiny autoencoder for Wan latents (taew2_1).
+
+A stack of 2-D convolutions in which some blocks also see their own input of
+the previous time step: that is all the state there is. Parameters are named
+as in the project (`decoder/3` -> `decoder_3`). The functions below are pure
+and mirror `jaxvid.models.vae`: normalised latents, video in [-1, 1] (the
+network's own range is [0, 1]).
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxvid.errors import UserError
+from jaxvid.models.vae_layers import conv2d, fan_in_normal, run
+
+State = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class TAEConfig:
+  """Sizes of a TAEHV.
+
+  Attributes:
+    decoder_widths: channels of the three decoder levels, coarse to fine, and
+      of the last layers.
+    encoder_width: channels of the encoder; 0 = a decoder alone.
+    z_dim: latent channels.
+    encoder_time_strides: frames merged at each encoder level.
+    decoder_time_strides: frames grown at each decoder level.
+    blocks: memory blocks per level.
+    dtype: compute type; parameters are float32.
+  """
+
+  decoder_widths: tuple[int, int, int, int] = (256, 128, 64, 64)
+  encoder_width: int = 64
+  z_dim: int = 16
+  encoder_time_strides: tuple[int, int, int] = (2, 2, 1)
+  decoder_time_strides: tuple[int, int, int] = (1, 2, 2)
+  blocks: int = 3
+  dtype: str = 'float32'
+
+  @property
+  def time_factor(self) -> int:
+    """Video frames per latent frame."""
+    factor = 1
+    for stride in self.decoder_time_strides:
+      factor *= stride
+    return factor
+
+
+TAEW2_1 = TAEConfig()
+SHAPES_TAE = TAEConfig(decoder_widths=(40, 24, 16, 16), encoder_width=0)
+
+
+class _Conv(nn.Module):
+  """Convolution of every frame; stateless."""
+
+  features: int
+  size: int = 3
+  stride: int = 1
+  use_bias: bool = True
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, state: State = None):
+    shape = (self.size, self.size, x.shape[-1], self.features)
+    kernel = self.param('kernel', fan_in_normal(shape, 2.0), shape)
+    # Not 'SAME', which pads right and bottom only where the stride is 2.
+    margin = (self.size // 2, self.size // 2)
+    strides = (self.stride, self.stride)
+    x = conv2d(x, kernel.astype(self.dtype), strides, (margin, margin))
+    if self.use_bias:
+      bias = self.param('bias', nn.initializers.zeros, (self.features,))
+      x = x + bias.astype(self.dtype)
+    return x, state
+
+
+class _MemoryBlock(nn.Module):
+  """Residual block that also sees its input of the previous time step.
+
+  The state is that last input; before the video it is zero.
+  """
+
+  features: int
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, state: State = None):
+    if state is None:
+      state = jnp.zeros_like(x[:, :1])
+    past = jnp.concatenate([state, x[:, :-1]], axis=1)
+    conv = functools.partial(_Conv, self.features, dtype=self.dtype)
+    y = jnp.concatenate([x, past], axis=-1)
+    y = nn.relu(conv(name='conv_0')(y)[0])
+    y = nn.relu(conv(name='conv_2')(y)[0])
+    y = conv(name='conv_4')(y)[0]
+    return nn.relu(y + x), x[:, -1:]
+
+
+class _Pool(nn.Module):
+  """Merges `stride` frames into one by a 1x1 convolution; stateless."""
+
+  stride: int
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, state: State = None):
+    b, t, h, w, c = x.shape
+    s = self.stride
+    x = jnp.moveaxis(x.reshape(b, t // s, s, h, w, c), 2, 4)
+    x = x.reshape(b, t // s, h, w, s * c)
+    conv = _Conv(c, 1, use_bias=False, dtype=self.dtype, name='conv')
+    return conv(x)[0], state
+
+
+class _Grow(nn.Module):
+  """Doubles height and width, makes `stride` frames of each; stateless.
+
+  Upstream enlarges first; a 1x1 convolution does not care, and is four times
+  cheaper on the small picture.
+  """
+
+  stride: int
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array, state: State = None):
+    b, t, h, w, c = x.shape
+    s = self.stride
+    conv = _Conv(s * c, 1, use_bias=False, dtype=self.dtype, name='conv')
+    x = conv(x)[0].reshape(b, t, h, w, s, c)
+    x = jnp.moveaxis(x, 4, 2).reshape(b, s * t, h, w, c)
+    return jnp.repeat(jnp.repeat(x, 2, axis=2), 2, axis=3), state
+
+
+def _squash(x: jax.Array, state: State = None):
+  """Tames outliers of the latents."""
+  return jnp.tanh(x / 3.0) * 3.0, state
+
+
+def _relu(x: jax.Array, state: State = None):
+  return nn.relu(x), state
+
+
+def _nothing(x: jax.Array, state: State = None):
+  """Keeps the numbering where upstream has a layer of its own."""
+  return x, state
+
+
+class TAE(nn.Module):
+  """Both halves; list positions are upstream's layer numbers."""
+
+  config: TAEConfig
+
+  def setup(self):
+    c = self.config
+    dtype = jnp.dtype(c.dtype)
+    conv = functools.partial(_Conv, dtype=dtype)
+    widths = c.decoder_widths
+    decoder = [_squash, conv(widths[0]), _relu]
+    for i, stride in enumerate(c.decoder_time_strides):
+      decoder += [_MemoryBlock(widths[i], dtype) for _ in range(c.blocks)]
+      decoder += [_nothing, _Grow(stride, dtype)]
+      decoder += [conv(widths[i + 1], use_bias=False)]
+    decoder += [_relu, conv(3)]
+    self.decoder = decoder
+    width = c.encoder_width
+    if not width:
+      return
+    encoder = [conv(width), _relu]
+    for stride in c.encoder_time_strides:
+      encoder += [_Pool(stride, dtype), conv(width, stride=2, use_bias=False)]
+      encoder += [_MemoryBlock(width, dtype) for _ in range(c.blocks)]
+    encoder += [conv(c.z_dim)]
+    self.encoder = encoder
+
+  def encode(self, rgb: jax.Array, state: State = None):
+    """`[B, 4n, H, W, 3]` in [0, 1] to latents `[B, n, H/8, W/8, z_dim]`."""
+    x, state = run(self.encoder, rgb.astype(self.config.dtype), state)
+    return x.astype(jnp.float32), state
+
+  def decode(self, z: jax.Array, state: State = None):
+    """Latents to `[B, 4n, 8h, 8w, 3]`, about [0, 1], nothing trimmed."""
+    x, state = run(self.decoder, z.astype(self.config.dtype), state)
+    return x.astype(jnp.float32), state
+
+  def __call__(self, rgb: jax.Array, z: jax.Array) -> None:
+    """Runs what there is, to make the parameters."""
+    if self.config.encoder_width:
+      self.encode(rgb)
+    self.decode(z)
+
+
+def init(config: TAEConfig, key: jax.Array) -> dict[str, Any]:
+  """Random parameters, float32."""
+  rgb = jnp.zeros((1, config.time_factor, 8, 8, 3))
+  z = jnp.zeros((1, 1, 1, 1, config.z_dim))
+  return TAE(config).init(key, rgb, z)['params']
+
+
+def encode(config: TAEConfig, params, video: jax.Array, state: State = None):
+  """Latents of a segment.
+
+  Args:
+    config: sizes.
+    params: parameter tree (the `encoder_*` are used).
+    video: `[B, T, H, W, 3]` in [-1, 1]. Groups of 4 frames make a latent; a
+      last group that is not full is filled by repeating its last frame.
+    state: what the call for the previous segment returned; None starts.
+
+  Returns:
+    `(latents [B, ceil(T / 4), H / 8, W / 8, z_dim], state)`, float32.
+
+  Raises:
+    UserError: for a frame size that is not a multiple of 8, or if there is
+      no encoder.
+  """
+  if not config.encoder_width:
+    raise UserError('this tiny autoencoder has no encoder; use its VAE')
+  frames, height, width = video.shape[1:4]
+  if height % 8 or width % 8:
+    raise UserError(f'frame size {height}x{width} is not a multiple of 8')
+  missing = -frames % config.time_factor
+  rgb = (video + 1.0) / 2.0
+  if missing:
+    rgb = jnp.concatenate([rgb, *[rgb[:, -1:]] * missing], axis=1)
+  return TAE(config).apply({'params': params}, rgb, state, method='encode')
+
+
+def decode(config: TAEConfig, params, z: jax.Array, state: State = None):
+  """Video of a segment of normalised latents.
+
+  Args:
+    config: sizes.
+    params: parameter tree (the `decoder_*` are used).
+    z: `[B, t, h, w, z_dim]`.
+    state: what the call for the previous segment returned; None starts a
+      video.
+
+  Returns:
+    `(video [B, 4t - 3 or 4t, 8h, 8w, 3], state)`, float32 in [-1, 1].
+  """
+  start = state is None
+  video, state = _decode(config, params, z, state)
+  return (video[:, config.time_factor - 1 :] if start else video), state
+
+
+def decode_raw(config: TAEConfig, params, z: jax.Array) -> jax.Array:
+  """`decode` of a whole video before clipping: for training."""
+  rgb, _ = TAE(config).apply({'params': params}, z, method='decode')
+  return rgb[:, config.time_factor - 1 :] * 2.0 - 1.0
+
+
+def decode_chunk(config: TAEConfig, params, z: jax.Array, state: State, first):
+  """`decode` with one compilation for the start and the rest of a stream.
+
+  Args:
+    config: sizes.
+    params: parameter tree.
+    z: `[B, n, h, w, z_dim]`.
+    state: `init_state` at the start, later what the last call returned.
+    first: not needed here; the decoders share one signature.
+
+  Returns:
+    `(video [B, 4n, 8h, 8w, 3], state)`; at the start of a video the caller
+    drops the leading 3 frames.
+  """
+  del first
+  return _decode(config, params, z, state)
+
+
+def init_state(config: TAEConfig, batch: int, height: int, width: int):
+  """The decoder state before a stream: all zeros.
+
+  Args:
+    config: sizes.
+    batch: number of streams.
+    height: latent rows.
+    width: latent columns.
+  """
+
+  def first(z):
+    key = jax.random.key(0)
+    return TAE(config).init_with_output(key, z, method='decode')
+
+  z = jax.ShapeDtypeStruct((batch, 1, height, width, config.z_dim), jnp.float32)
+  (_, state), _ = jax.eval_shape(first, z)
+  return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), state)
+
+
+def _decode(config: TAEConfig, params, z: jax.Array, state: State):
+  apply = TAE(config).apply
+  rgb, state = apply({'params': params}, z, state, method='decode')
+  return jnp.clip(rgb, 0.0, 1.0) * 2.0 - 1.0, state
