@@ -2,7 +2,7 @@
 
 No network is involved: colours are named by direction from the background,
 shapes by comparison with drawn ones, motions by fitting their formulas.
-`python -m jaxvid.evaluation.probe` measures it on real renders.
+`benchmarks/probe.py` measures it on real renders.
 """
 
 import dataclasses

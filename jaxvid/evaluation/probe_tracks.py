@@ -172,7 +172,9 @@ def _track(
   area = alpha.sum((1, 2))
   present = core.sum((1, 2)) >= LEAST * unit**2
   some = slice(None, None, max(1, len(frames) // 16))
-  blobs = count_blobs(core[some], others[some], LEAST * unit**2)
+  # Wide enough to bridge the mixed pixels at the edge of what hides it.
+  between = dilate(others[some], 3)
+  blobs = count_blobs(core[some], between, LEAST * unit**2)
   blobs = blobs[present[some]]
   return Track(
     colour=name,
