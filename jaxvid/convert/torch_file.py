@@ -3,13 +3,12 @@
 A checkpoint is an uncompressed zip archive: one pickle that describes
 containers and tensors, and one entry of raw bytes for every storage. The
 pickle goes through `plain_pickle`; the bytes are memory-mapped, so that
-reading costs no memory until a tensor is touched (`release` gives the touched
-pages back).
+reading costs no memory until a tensor is touched (`mapped.release` gives the
+touched pages back).
 """
 
 import dataclasses
 import functools
-import mmap
 import os
 import pathlib
 import struct
@@ -20,7 +19,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from jaxvid.convert import plain_pickle
+from jaxvid.convert import mapped, plain_pickle
 from jaxvid.convert.plain_pickle import Damaged, Function
 from jaxvid.errors import UserError
 
@@ -92,7 +91,7 @@ def load(path: str | os.PathLike) -> Any:
       pickle that asks for anything but tensors and plain data.
   """
   path = pathlib.Path(path)
-  data = _map_file(path)
+  data = _open(path)
   try:
     entries = _entries(path, data)
     roots = [n for n in entries if n.partition('/')[2] == 'data.pkl']
@@ -115,43 +114,18 @@ def load(path: str | os.PathLike) -> Any:
     ) from None
 
 
-def release(array: np.ndarray) -> None:
-  """Gives the memory pages of a mapped array back to the system.
-
-  The array stays valid: its pages are read from the file again when touched.
-  Does nothing for ordinary arrays.
-  """
-  base = array
-  while not isinstance(base, mmap.mmap) and base is not None:
-    base = base.obj if isinstance(base, memoryview) else _base(base)
-  if isinstance(base, mmap.mmap) and hasattr(mmap, 'MADV_DONTNEED'):
-    base.madvise(mmap.MADV_DONTNEED)
-
-
-def _base(owner: Any) -> Any:
-  return getattr(owner, 'base', None)
-
-
-def _map_file(path: pathlib.Path) -> np.ndarray:
-  """The bytes of a file, `[n]` uint8, after a look at its first bytes."""
-  try:
-    with path.open('rb') as file:
-      head = file.read(512)
-      if not head:
-        raise UserError(f'cannot read {path}: the file is empty')
-      data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-  except FileNotFoundError:
-    raise UserError(f'no such file: {path}') from None
-  except OSError as error:
-    raise UserError(f'cannot read {path}: {error.strerror}') from None
-  if not head.startswith(b'PK\x03\x04'):
-    if head.startswith(b'\x80') or head[257:262] == b'ustar':
-      raise UserError(
-        f'cannot read {path}: it is in the format of torch before 1.6 (or a '
-        'bare pickle); load and save it again with a recent torch'
-      )
-    raise UserError(f'cannot read {path}: it is not a torch checkpoint')
-  return np.frombuffer(data, np.uint8)
+def _open(path: pathlib.Path) -> np.ndarray:
+  """The bytes of the file, after a look at the first ones."""
+  data = mapped.open_file(path)
+  head = data[:512].tobytes()
+  if head.startswith(b'PK\x03\x04'):
+    return data
+  if head.startswith(b'\x80') or head[257:262] == b'ustar':
+    raise UserError(
+      f'cannot read {path}: it is in the format of torch before 1.6 (or a '
+      'bare pickle); load and save it again with a recent torch'
+    )
+  raise UserError(f'cannot read {path}: it is not a torch checkpoint')
 
 
 def _entries(path: pathlib.Path, data: np.ndarray) -> dict[str, np.ndarray]:
@@ -215,11 +189,9 @@ def _tensor(
   if (last + 1) * dtype.itemsize > len(storage.data):
     raise Damaged('a tensor that reaches past its storage')
   data = storage.data[offset * dtype.itemsize : (last + 1) * dtype.itemsize]
-  if data.ctypes.data % dtype.alignment:
-    data = data.copy()
   strides = [s * dtype.itemsize for s in stride]
   return np.lib.stride_tricks.as_strided(
-    data.view(dtype), size, strides, writeable=False
+    mapped.view(data, dtype), size, strides, writeable=False
   )
 
 
