@@ -278,7 +278,7 @@ def test_dataset_builds_and_reads_back(tmp_path, capsys):
   folder = capsys.readouterr().out.splitlines()[-1].split(' (')[0]
   import tensorflow_datasets as tfds
 
-  source = tfds.builder_from_directory(folder).as_data_source('train')
+  source = tfds.builder_from_directory(folder).as_data_source(split='train')
   assert len(source) == 3
   found = [clips.read_script(example) for example in source]
   expected = [clips.make_script(settings, 'train', i) for i in range(3)]
@@ -296,7 +296,7 @@ def test_dataset_builds_and_reads_back(tmp_path, capsys):
     rtol=1e-6,
   )
   assert captions.parse(example['captions'][0].decode()) is not None
-  (held,) = tfds.builder_from_directory(folder).as_data_source('test')
+  (held,) = tfds.builder_from_directory(folder).as_data_source(split='test')
   scene = json.loads(held['shots']['scene'][0])
   assert all(
     scene_lib.is_heldout(o['shape'], o['colour'], o['motion'], o['speed'])

@@ -3,7 +3,7 @@
 import dataclasses
 
 import numpy as np
-from scipy import ndimage, sparse
+from scipy import ndimage
 
 from jaxvid.data.shapes import scene as scene_lib
 
@@ -106,21 +106,27 @@ def count_blobs(
   """
   within = np.zeros((3, 3, 3), bool)
   within[1] = True
-  patches, total = ndimage.label(core | between, structure=within)
+  patches = np.zeros(core.shape, np.int32)
+  ndimage.label(core | between, structure=within, output=patches)
   edges = [
     np.stack([patches[:, 0].ravel(), patches[:, -1].ravel()]),
     np.stack([patches[:, :, 0].ravel(), patches[:, :, -1].ravel()]),
   ]
   edges = np.concatenate(edges, 1)
   edges = edges[:, (edges > 0).all(0)]
-  graph = sparse.coo_matrix(
-    (np.ones(edges.shape[1]), (edges[0], edges[1])), (total + 1, total + 1)
-  )
-  _, owner = sparse.csgraph.connected_components(graph, directed=False)
+  owner = np.arange(patches.max() + 1)
+  while edges.size:  # Patches that meet across the border become one.
+    low = owner[edges].min(0)
+    joined = owner.copy()
+    for side in edges:
+      np.minimum.at(joined, side, low)
+    if (joined == owner).all():
+      break
+    owner = joined
   frame = np.broadcast_to(np.arange(len(core))[:, None, None], core.shape)[core]
-  size = np.zeros((len(core), owner.max() + 1))
-  np.add.at(size, (frame, owner[patches[core]]), 1)
-  return (size >= least).sum(1)
+  flat = frame * len(owner) + owner[patches[core]]
+  size = np.bincount(flat, minlength=len(core) * len(owner))
+  return (size.reshape(len(core), -1) >= least).sum(1)
 
 
 def _centroid(alpha: np.ndarray, axis: int) -> np.ndarray:
