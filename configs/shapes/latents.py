@@ -3,6 +3,9 @@
   python -m jaxvid.main --config=configs/shapes/latents.py:short
   python -m jaxvid.main --config=configs/shapes/latents.py:long
 
+The encoder is final when the VAE's `video` stage is, so caching need not wait
+for its decoder: `--config.vae=runs/vae_frozen`.
+
 `short`: clips of 7 latents (25 frames). `long`: 21 latents (81 frames, 5 s).
 Another size of the picture: `latents.py:short,128`. The folder is
 `data/latents/<length>_<size>`. Stopped with Ctrl-C or killed, the job
