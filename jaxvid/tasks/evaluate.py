@@ -1,0 +1,208 @@
+"""Measures a shapes-world model: generates clips, probes them, reports.
+
+Every figure comes with its 95 % confidence interval and the settings that
+produced it.
+"""
+
+import dataclasses
+import functools
+import json
+import pathlib
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxvid.data import files
+from jaxvid.data.shapes import captions as captions_lib
+from jaxvid.data.shapes import scene as scene_lib
+from jaxvid.data.shapes.captions import Spec
+from jaxvid.errors import UserError
+from jaxvid.evaluation.generated import Tally, Timeline
+from jaxvid.models import text as text_lib
+from jaxvid.stream import frames as frames_lib
+from jaxvid.stream import stream, teacher
+from jaxvid.tasks import generate, player
+from jaxvid.tasks.bundle import Bundle, open_bundle
+from jaxvid.tasks.progress import progress, say
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Settings of the task.
+
+  Attributes:
+    stream: the model and how it is sampled; prompt and output are not used.
+    clips: number of captions, one video each.
+    objects: objects per caption, 1 to 3. Captions of one object use
+      combinations of shape, colour and motion that training never showed.
+    batch: videos made side by side.
+    seed: of captions and noise.
+    window: seconds per window when a video is long enough for two.
+    output: JSON file; empty prints only.
+  """
+
+  stream: generate.Config = dataclasses.field(default_factory=generate.Config)
+  clips: int = 1024
+  objects: int = 1
+  batch: int = 32
+  seed: int = 0
+  window: int = 5
+  output: str = ''
+
+
+def run(config: Config) -> None:
+  """Generates, probes and prints a table; writes JSON if asked to."""
+  if config.clips < 1 or config.batch < 1 or config.window < 1:
+    raise UserError('clips, batch and window must be at least 1')
+  if config.output:
+    files.check_writable(pathlib.Path(config.output))
+  said = captioned(config.objects, config.clips, config.seed)
+  sampler = Sampler.load(config.stream)
+  began = time.perf_counter()
+  tally, timeline = Tally(), Timeline(config.window)
+  long_enough = config.stream.seconds >= 2 * config.window
+  clips = sampler.clips([text for _, text in said], config.batch, config.seed)
+  with progress(len(said), 'clips') as update:
+    for i, (frames, (spec, _)) in enumerate(zip(clips, said, strict=True)):
+      tally.add(frames, spec)
+      if long_enough:
+        timeline.add(frames, spec)
+      update(i + 1, '')
+  report = {
+    'settings': dataclasses.asdict(config),
+    'clips': len(said),
+    'seconds_taken': round(time.perf_counter() - began, 1),
+    'accuracy': {k: v._asdict() for k, v in tally.accuracy().items()},
+    'pace_px_per_frame': {k: v._asdict() for k, v in tally.pace().items()},
+  }
+  if long_enough:
+    report['over_time'] = timeline.summary()
+  show(tally, report)
+  if config.output:
+    target = pathlib.Path(config.output)
+    with files.replacing(target) as file:
+      file.write((json.dumps(report, indent=1) + '\n').encode())
+    say(f'report: {target}')
+
+
+def captioned(objects: int, count: int, seed: int) -> list[tuple[Spec, str]]:
+  """What is asked for: (meaning, caption) pairs, different from training's."""
+  if objects not in (1, 2, 3):
+    raise UserError(f'objects must be 1, 2 or 3, not {objects}')
+  if objects == 1:
+    pairs = captions_lib.heldout_scenes(count, seed)
+  else:
+    settings = scene_lib.SceneSettings(
+      counts=tuple(float(n + 1 == objects) for n in range(objects)),
+      pan_probability=0.0,
+    )
+    rng = np.random.default_rng((seed, objects))
+    scenes = [scene_lib.sample_scene(rng, settings) for _ in range(count)]
+    pairs = [
+      (scene, captions_lib.caption(scene, int(rng.integers(2**31))))
+      for scene in scenes
+    ]
+  specs = [(captions_lib.parse(text), text) for _, text in pairs]
+  return [(spec, text) for spec, text in specs if spec is not None]
+
+
+def show(tally: Tally, report: dict[str, Any]) -> None:
+  """The report as a table on standard output."""
+  print(f'{report["clips"]} clips in {report["seconds_taken"]} s')
+  for name, value in tally.accuracy().items():
+    print(f'  {name:8s} {100 * value.value:6.2f} %', end='')
+    print(f'  [{100 * value.low:.2f}, {100 * value.high:.2f}]  n={value.count}')
+  for name, value in tally.pace().items():
+    print(f'  {name:8s} {value.value:6.3f} px/frame  n={value.count}')
+  for i, window in enumerate(report.get('over_time', {}).get('accuracy', ())):
+    texts = (f'{name} {100 * value:.1f}' for name, value in window.items())
+    print(f'  window {i}: ' + ', '.join(texts))
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampler:
+  """A loaded model that turns captions into videos, many at a time.
+
+  Attributes:
+    config: how to sample.
+    request: its schedule and length.
+    settings: of the stream.
+    bundle: the model.
+    params: the transformer's parameters.
+    text_params: the text encoder's parameters.
+    decoder: of the latents.
+  """
+
+  config: generate.Config
+  request: generate.Request
+  settings: stream.Settings
+  bundle: Bundle
+  params: Any
+  text_params: Any
+  decoder: frames_lib.Decoder
+
+  @classmethod
+  def load(cls, config: generate.Config) -> 'Sampler':
+    """Opens the model that `config` names."""
+    output = config.output or 'outputs/evaluation.mp4'
+    config = dataclasses.replace(config, prompt='any', output=output)
+    request = generate.check(config)
+    bundle = open_bundle(config.weights, config.checkpoint, config.lora)
+    size = player.picture_size(config, bundle)
+    settings = player.stream_settings(config, request, bundle, size, None)
+    return cls(
+      config=config,
+      request=request,
+      settings=settings,
+      bundle=bundle,
+      params=bundle.place('dit', settings.dtype),
+      text_params=bundle.place('text', settings.dtype),
+      decoder=player.make_decoder(
+        config.decoder, bundle, settings, config.chunk
+      ),
+    )
+
+  def embed(self, prompts: Sequence[str]):
+    """Encoded prompts `[B, T, D]` and negative prompts (None unguided)."""
+    config = self.bundle.configure('text')
+    encode = jax.jit(functools.partial(text_lib.encode, config))
+    tokens = self.bundle.tokenizer()
+    text = encode(self.text_params, *tokens(list(prompts)))
+    if not self.settings.guided:
+      return text, None
+    empty = [self.config.negative_prompt] * len(prompts)
+    return text, encode(self.text_params, *tokens(empty))
+
+  def clips(
+    self, captions: Sequence[str], batch: int, seed: int
+  ) -> Iterator[np.ndarray]:
+    """Videos uint8 `[F, H, W, 3]` in the order of the captions."""
+    for start in range(0, len(captions), batch):
+      texts = list(captions[start : start + batch])
+      short = batch - len(texts)
+      text, negative = self.embed(texts + texts[-1:] * short)
+      key = jax.random.fold_in(jax.random.key(seed), start)
+      videos = self._batch(text, negative, key)
+      yield from videos[: len(texts)]
+
+  def _batch(self, text, negative, key) -> np.ndarray:
+    """Videos `[B, F, H, W, 3]` of encoded captions `[B, T, D]`."""
+    settings, request = self.settings, self.request
+    if request.schedule.bidirectional:
+      ready = stream.encode_prompt(settings, self.params, text, negative)
+      memory, dit = settings.memory, settings.config
+      size = (2 * memory.height, 2 * memory.width)
+      shape = (len(text), memory.chunk, *size, dit.out_dim)
+      noise = jax.random.normal(key, shape)
+      latents = teacher.jitted_sample(settings)(self.params, ready, noise)
+      video, _ = frames_lib.decode(self.decoder, latents, self.config.chunk)
+    else:
+      state = stream.init(settings, self.params, text, key, negative)
+      pieces = frames_lib.frames(
+        settings, self.params, state, self.decoder, request.num_chunks
+      )
+      video = np.concatenate(list(pieces), 1)
+    return video[:, : request.num_frames]

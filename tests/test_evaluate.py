@@ -1,0 +1,70 @@
+"""Evaluation and benchmark tasks, end to end on a tiny random model."""
+
+import json
+
+import pytest
+
+import tiny_bundle
+from jaxvid.errors import UserError
+from jaxvid.tasks import benchmark, evaluate, generate
+
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory):
+  return str(tiny_bundle.write(tmp_path_factory.mktemp('weights')))
+
+
+def _stream(weights, **options):
+  return generate.Config(
+    weights=weights,
+    decoder='vae',
+    schedule='2',
+    sink=0,
+    window=3,
+    seconds=options.pop('seconds', 1.0),
+    **options,
+  )
+
+
+def test_report_has_every_attribute_with_its_interval(
+  weights, tmp_path, capsys
+):
+  target = tmp_path / 'report.json'
+  config = evaluate.Config(
+    _stream(weights), clips=3, batch=2, output=str(target)
+  )
+  evaluate.run(config)
+  report = json.loads(target.read_text())
+  assert report['clips'] == 3
+  for name in ('colour', 'shape', 'motion', 'count'):
+    interval = report['accuracy'][name]
+    assert interval['count'] == 3
+    assert 0 <= interval['low'] <= interval['value'] <= interval['high'] <= 1
+  assert 'colour' in capsys.readouterr().out
+
+
+def test_long_videos_are_reported_over_time(weights, tmp_path):
+  target = tmp_path / 'report.json'
+  stream = _stream(weights, seconds=2.0)
+  evaluate.run(
+    evaluate.Config(stream, clips=2, batch=2, window=1, output=str(target))
+  )
+  over_time = json.loads(target.read_text())['over_time']
+  assert len(over_time['accuracy']) == 2
+  assert len(over_time['curves']['saturation']) == 2
+
+
+def test_captions_asked_for_are_understood_and_reproducible():
+  for objects in (1, 2, 3):
+    pairs = evaluate.captioned(objects, 8, seed=4)
+    assert all(len(spec.objects) == objects for spec, _ in pairs)
+    assert pairs == evaluate.captioned(objects, 8, seed=4)
+  with pytest.raises(UserError, match='objects'):
+    evaluate.captioned(4, 8, seed=0)
+
+
+def test_benchmark_row(weights):
+  row = benchmark.measure(_stream(weights, prompt='a red circle', seconds=2.0))
+  assert row['programs'] == 1
+  assert row['frames'] >= 32
+  assert row['frames_per_s_on_host'] > 0
