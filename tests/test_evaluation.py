@@ -14,6 +14,7 @@ def test_wilson_interval_of_textbook_values():
   assert interval.low == pytest.approx(0.8882, abs=1e-4)
   assert interval.high == pytest.approx(0.9785, abs=1e-4)
   assert statistics.proportion(10, 10).high == pytest.approx(1.0)
+  assert statistics.proportion(0, 3).low == 0.0
   assert math.isnan(statistics.proportion(0, 0).value)
 
 

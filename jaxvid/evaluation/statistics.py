@@ -29,7 +29,8 @@ def proportion(hits: int, count: int) -> Interval:
   centre = (share + z2 / 2) / (1 + z2)
   spread = _Z95 * math.sqrt(share * (1 - share) / count + z2 / (4 * count))
   spread /= 1 + z2
-  return Interval(share, centre - spread, centre + spread, count)
+  low, high = max(centre - spread, 0.0), min(centre + spread, 1.0)
+  return Interval(share, low, high, count)
 
 
 def mean(values) -> Interval:
