@@ -46,5 +46,5 @@ def test_latents_are_cached_where_training_looks():
   ['teacher.py:huge', 'teacher.py:nano,x', 'causal.py:nano,x', 'latents.py:x'],
 )
 def test_unknown_arguments_are_named(spec):
-  with pytest.raises(UserError, match='x|huge'):
+  with pytest.raises(UserError, match=r"'.*(x|huge)'"):
     load(f'configs/shapes/{spec}')
