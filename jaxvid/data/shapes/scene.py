@@ -114,6 +114,8 @@ class Scene:
 
   def __post_init__(self):
     _check('camera pan', self.pan, PANS)
+    if not self.objects:
+      raise UserError('a scene needs at least one object.')
 
 
 @dataclasses.dataclass(frozen=True)
