@@ -54,7 +54,7 @@ class TAEConfig:
 
 
 TAEW2_1 = TAEConfig()
-SHAPES_TAE = TAEConfig(decoder_widths=(40, 24, 16, 16), encoder_width=0)
+SHAPES_TAE = TAEConfig(decoder_widths=(32, 24, 24, 16), encoder_width=0)
 
 
 class _Conv(nn.Module):
@@ -64,12 +64,13 @@ class _Conv(nn.Module):
   size: int = 3
   stride: int = 1
   use_bias: bool = True
+  gain: float = 1.0  # of the initial variance
   dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, x: jax.Array, state: State = None):
     shape = (self.size, self.size, x.shape[-1], self.features)
-    kernel = self.param('kernel', fan_in_normal(shape, 2.0), shape)
+    kernel = self.param('kernel', fan_in_normal(shape, self.gain), shape)
     # Not 'SAME', which pads right and bottom only where the stride is 2.
     margin = (self.size // 2, self.size // 2)
     strides = (self.stride, self.stride)
@@ -96,9 +97,10 @@ class _MemoryBlock(nn.Module):
     past = jnp.concatenate([state, x[:, :-1]], axis=1)
     conv = functools.partial(_Conv, self.features, dtype=self.dtype)
     y = jnp.concatenate([x, past], axis=-1)
-    y = nn.relu(conv(name='conv_0')(y)[0])
-    y = nn.relu(conv(name='conv_2')(y)[0])
-    y = conv(name='conv_4')(y)[0]
+    y = nn.relu(conv(gain=2.0, name='conv_0')(y)[0])
+    y = nn.relu(conv(gain=2.0, name='conv_2')(y)[0])
+    # Nine blocks in a row must not let the features grow without bound.
+    y = conv(gain=0.1, name='conv_4')(y)[0]
     return nn.relu(y + x), x[:, -1:]
 
 
