@@ -9,7 +9,7 @@ import numpy as np
 from jaxvid.errors import UserError
 
 # Bytes worked on at a time where a whole tensor would be too much.
-PIECE = 1 << 24
+PIECE = 1 << 22
 
 
 def open_file(path: pathlib.Path) -> np.ndarray:

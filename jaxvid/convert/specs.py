@@ -171,8 +171,25 @@ def _vae(shapes: Shapes, settings: Mapping[str, Any]) -> vae.VAEConfig:
 
 
 def _tae(shapes: Shapes, settings: Mapping[str, Any]) -> tae.TAEConfig:
-  del settings
-  return tae.TAEConfig()
+  blocks = 0
+  while f'decoder.{3 + blocks}.conv.0.weight' in shapes:
+    blocks += 1
+  # Each level: the blocks, then enlarging, growing and a convolution.
+  ends = [3 + level * (blocks + 3) + blocks + 2 for level in range(3)]
+  width, z_dim = shapes['decoder.1.weight'][:2]
+  pools = [
+    shapes[f'encoder.{2 + i * (blocks + 2)}.conv.weight'] for i in range(3)
+  ]
+  # Old files grow by more frames than they use: only the settings can tell.
+  grow = settings.get('decoder_time_strides', tae.TAEW2_1.decoder_time_strides)
+  return tae.TAEConfig(
+    decoder_widths=(width, *(shapes[f'decoder.{i}.weight'][0] for i in ends)),
+    encoder_width=shapes['encoder.0.weight'][0],
+    z_dim=z_dim,
+    encoder_time_strides=tuple(s[1] // s[0] for s in pools),
+    decoder_time_strides=tuple(grow),
+    blocks=blocks,
+  )
 
 
 def _statistics(z_dim: int, settings: Mapping[str, Any]) -> dict[str, Any]:

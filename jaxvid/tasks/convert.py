@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from jaxvid import config as config_lib
-from jaxvid.convert import checkpoint, lora, rules, specs
+from jaxvid.convert import checkpoint, lora, orbax_file, rules, specs
 from jaxvid.errors import UserError
 from jaxvid.training import checkpoint as orbax
 
@@ -47,7 +47,7 @@ def run(config: Config) -> None:
   if target.suffix == '.safetensors':
     checkpoint.to_safetensors(params, target, model)
   else:
-    orbax.save_params(target, params, specs.to_json(kind, model))
+    orbax_file.save(target, params, specs.to_json(kind, model))
   leaves = rules.flatten(params).values()
   count = sum(int(np.prod(x.shape)) for x in leaves)
   print(f'{target}: {kind}, {len(leaves)} tensors, {count:,} parameters')
@@ -77,8 +77,11 @@ def _load(config: Config) -> tuple[Any, Any]:
       lora_alpha=config.lora_alpha,
       dtype=config.dtype,
     )
-  item = 'params' if config.use_ema is False else 'ema'
-  settings, params = orbax.load_params(config.source, item, config.dtype)
+  if (pathlib.Path(config.source) / 'params').is_dir():
+    settings, params = orbax_file.load(config.source)
+  else:
+    item = 'params' if config.use_ema is False else 'ema'
+    settings, params = orbax.load_params(config.source, item)
   model = model_config(settings, config.source)
   kind = checkpoint.kind_of(model)
   if config.kind not in (None, kind):
@@ -91,6 +94,8 @@ def _load(config: Config) -> tuple[Any, Any]:
       config.lora, 'lora', lora_alpha=config.lora_alpha
     )
     params = lora.merge(params, adapter, adapter_config.scale)
+  if config.dtype is not None:
+    params = checkpoint.cast(params, config.dtype)
   return model, params
 
 
