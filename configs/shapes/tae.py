@@ -22,8 +22,8 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
       'export': 'jaxvid/weights/shapes_tae',
       'export_dtype': 'float16',
       'loop': {
-        'steps': 4000,
-        'ema_decay': 0.998,
+        'steps': 2500,
+        'ema_decay': 0.995,
         'optimizer': {
           'learning_rate': 3e-3,
           'warmup_steps': 100,

@@ -117,7 +117,7 @@ class VAETraining:
   clips: ClipConfig = dataclasses.field(default_factory=ClipConfig)
   weights: LossConfig = dataclasses.field(default_factory=LossConfig)
   frozen: str = ''
-  latent_noise: float = 0.05
+  latent_noise: float = 0.03
 
 
 @dataclasses.dataclass(frozen=True)
