@@ -1,5 +1,7 @@
 """The memory ring against a memory that forgets nothing."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -127,6 +129,16 @@ def test_backends_equal_the_reference(backend):
     expected = attention(q, k, v, **options)
     actual = attention(q, k, v, backend=backend, **options)
     np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+    def energy(name, options, *qkv):
+      return jnp.sum(attention(*qkv, backend=name, **options) ** 3)
+
+    slopes = [
+      jax.grad(functools.partial(energy, name, options), (0, 1, 2))(q, k, v)
+      for name in ('reference', backend)
+    ]
+    for a, b in zip(*slopes, strict=True):
+      np.testing.assert_allclose(a, b, atol=1e-5)
 
 
 @pytest.mark.parametrize(

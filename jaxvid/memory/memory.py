@@ -114,7 +114,7 @@ class Memory:
     """Whether layers share one array (the training layout)."""
     return not isinstance(self.k, tuple)
 
-  def plan(self, frames: int, backend: str = 'reference') -> CachedPlan:
+  def plan(self, frames: int, backend: str = 'xla') -> CachedPlan:
     """Plan of a tick over the next `frames` latent frames.
 
     Every tick of a chunk makes the same plan, so it overwrites the same

@@ -27,7 +27,7 @@ class ParallelPlan:
 
   rotation: jax.Array
   ranges: jax.Array | None = None
-  backend: str = struct.field(pytree_node=False, default='reference')
+  backend: str = struct.field(pytree_node=False, default='xla')
 
   def attend(self, q, k, v, cache: LayerCache):
     """Returns attention `[B, T, N, D]` and the (absent) cache."""
@@ -42,7 +42,7 @@ def parallel(
   width: int,
   head_dim: int,
   ranges: jax.Array | None = None,
-  backend: str = 'reference',
+  backend: str = 'xla',
 ) -> ParallelPlan:
   """Plan for latent frames at positions `frames` `[F]`, all in one pass.
 
@@ -81,7 +81,7 @@ class CachedPlan:
   tokens: int = struct.field(pytree_node=False)
   contiguous: bool = struct.field(pytree_node=False)
   in_place: bool = struct.field(pytree_node=False)
-  backend: str = struct.field(pytree_node=False, default='reference')
+  backend: str = struct.field(pytree_node=False, default='xla')
 
   def attend(self, q, k, v, cache: LayerCache):
     """Attention of the chunk over memory and itself.

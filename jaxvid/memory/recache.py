@@ -11,7 +11,7 @@ def upstream_recache_plan(
   memory: Memory,
   frames: int,
   keep_sink: bool,
-  backend: str = 'reference',
+  backend: str = 'xla',
 ) -> CachedPlan:
   """Plan of LongLive's one-pass re-cache over the last `frames` latents.
 

@@ -18,7 +18,7 @@ from flax import struct
 
 from jaxvid.memory.memory import Memory
 from jaxvid.memory.plan import parallel
-from jaxvid.models.layers import LayerNorm, Params, RMSNorm
+from jaxvid.models.layers import Dense, LayerNorm, Params, RMSNorm
 from jaxvid.ops.attention import attention
 
 
@@ -105,7 +105,7 @@ class Attention(nn.Module):
   dtype: jnp.dtype = jnp.float32
 
   def setup(self):
-    dense = functools.partial(nn.Dense, self.config.dim, dtype=self.dtype)
+    dense = functools.partial(Dense, self.config.dim, dtype=self.dtype)
     self.q, self.k, self.v, self.o = dense(), dense(), dense(), dense()
     self.norm_q = RMSNorm(self.config.eps)
     self.norm_k = RMSNorm(self.config.eps)
@@ -168,12 +168,14 @@ class Block(nn.Module):
     h = LayerNorm(config.eps, affine=True, name='norm3')(x)
     h = rearrange(h, 'b f p d -> b (f p) d')
     k, v = text if isinstance(text, tuple) else cross_attn.key_value(text)
-    h = cross_attn.out(attention(cross_attn.query(h), k, v))
+    h = cross_attn.out(
+      attention(cross_attn.query(h), k, v, backend=plan.backend)
+    )
     x = x + rearrange(h, 'b (f p) d -> b f p d', f=frames)
 
     h = _modulate(LayerNorm(config.eps)(x), shift2, scale2, self.dtype)
-    h = nn.Dense(config.ffn_dim, dtype=self.dtype, name='ffn_0')(h)
-    h = nn.Dense(config.dim, dtype=self.dtype, name='ffn_2')(_gelu(h))
+    h = Dense(config.ffn_dim, dtype=self.dtype, name='ffn_0')(h)
+    h = Dense(config.dim, dtype=self.dtype, name='ffn_2')(_gelu(h))
     return _gate(x, h, gate2), cache
 
 
@@ -201,7 +203,7 @@ class Head(nn.Module):
     shift, scale = (time[:, :, None] + table[i] for i in range(2))
     x = _modulate(LayerNorm(config.eps)(x), shift, scale, self.dtype)
     size = int(np.prod(config.patch_size)) * config.out_dim
-    return nn.Dense(size, dtype=self.dtype, name='head')(x)
+    return Dense(size, dtype=self.dtype, name='head')(x)
 
 
 class DiT(nn.Module):
@@ -276,15 +278,15 @@ class DiT(nn.Module):
   def _text(self, text):
     dim = self.config.dim
     h = _pad_text(self.config, text)
-    h = nn.Dense(dim, dtype=self.dtype, name='text_embedding_0')(h)
-    return nn.Dense(dim, dtype=self.dtype, name='text_embedding_2')(_gelu(h))
+    h = Dense(dim, dtype=self.dtype, name='text_embedding_0')(h)
+    return Dense(dim, dtype=self.dtype, name='text_embedding_2')(_gelu(h))
 
   def _time(self, t):
     config = self.config
     e = timestep_embedding(t, config.freq_dim)
-    e = nn.Dense(config.dim, name='time_embedding_0')(e)
-    e = nn.Dense(config.dim, name='time_embedding_2')(nn.silu(e))
-    e0 = nn.Dense(6 * config.dim, name='time_projection_1')(nn.silu(e))
+    e = Dense(config.dim, name='time_embedding_0')(e)
+    e = Dense(config.dim, name='time_embedding_2')(nn.silu(e))
+    e0 = Dense(6 * config.dim, name='time_projection_1')(nn.silu(e))
     return e, e0.reshape(*t.shape, 6, config.dim)
 
   def _blocks(self, x, memory, text, time, plan):
@@ -344,7 +346,7 @@ def text_kv(
   Returns:
     `TextKV` in the layout of `params`.
   """
-  dense = nn.Dense(config.dim, dtype=dtype)
+  dense = Dense(config.dim, dtype=dtype)
   h = _pad_text(config, text)
   h = dense.apply({'params': params['text_embedding_0']}, h)
   h = dense.apply({'params': params['text_embedding_2']}, _gelu(h))

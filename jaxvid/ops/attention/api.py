@@ -5,17 +5,12 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxvid.ops.attention import reference
+from jaxvid.ops.attention import reference, xla
 from jaxvid.ops.attention.ranges import ranges_mask
-
-
-def _xla(q, k, v, mask):
-  return jax.nn.dot_product_attention(q, k, v, mask=mask, implementation='xla')
-
 
 BACKENDS: dict[str, Callable[..., jax.Array]] = {
   'reference': reference.attention,
-  'xla': _xla,
+  'xla': xla.attention,
 }
 
 
@@ -27,7 +22,7 @@ def attention(
   length: jax.Array | None = None,
   ranges: jax.Array | None = None,
   mask: jax.Array | None = None,
-  backend: str = 'reference',
+  backend: str = 'xla',
 ) -> jax.Array:
   """Softmax attention over a valid prefix, or over ranges, of the keys.
 
