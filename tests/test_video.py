@@ -174,7 +174,7 @@ def test_full_disk_is_one_line_and_leaves_nothing(tmp_path):
 @pytest.mark.parametrize(
   ('name', 'reason'),
   [
-    ('file/a.mp4', 'Not a directory|File exists'),
+    ('file/a.mp4', 'is not a folder'),
     ('folder', 'not a regular file'),
     ('x' * 300 + '.mp4', 'name too long'),
   ],

@@ -67,6 +67,8 @@ def _create(path: pathlib.Path, part: pathlib.Path) -> BinaryIO:
   with naming(path):
     if path.exists() and not path.is_file():
       raise UserError(f'cannot write {path}: it is not a regular file')
+    if path.parent.exists() and not path.parent.is_dir():
+      raise UserError(f'cannot write {path}: {path.parent} is not a folder')
     path.parent.mkdir(parents=True, exist_ok=True)
     return open(part, 'wb')
 

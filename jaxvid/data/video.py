@@ -154,14 +154,22 @@ def read_video(
   Raises:
     UserError: missing, unreadable or broken file, or no picture in it.
   """
-  frames = collections.deque(maxlen=last or None)
+  frames = collections.deque(iter_video(path, height, width, fps), last or None)
+  return np.stack(frames)
+
+
+def iter_video(
+  path: str | os.PathLike, height: int, width: int, fps: int = FPS
+) -> Iterator[np.ndarray]:
+  """The frames of `read_video`, uint8 [height, width, 3], one at a time."""
+  shown = 0
   for frame, count in _resampled(path, fps):
     if count:
       image = _cover(frame, height, width)
-      frames.extend([image] * min(count, last or count))
-  if not frames:
+      shown += count
+      yield from [image] * count
+  if not shown:
     raise UserError(f'cannot read {path}: it holds no picture')
-  return np.stack(frames)
 
 
 def read_image(path: str | os.PathLike, height: int, width: int) -> np.ndarray:

@@ -128,8 +128,8 @@ def _table(*arrays: np.ndarray) -> Table:
 
 def init(x: jax.Array) -> State:
   """A solver about to take its first step from noise `x`, any shape."""
-  zeros = jnp.zeros_like(x)
-  return State(x, zeros, zeros, zeros)
+  # Three arrays, not one thrice: a donated buffer may be given only once.
+  return State(x, *(jnp.zeros_like(x) for _ in range(3)))
 
 
 def step(state: State, velocity: jax.Array, table: Table, i) -> State:

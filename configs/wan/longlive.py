@@ -1,0 +1,46 @@
+"""LongLive: minutes of Wan2.1 1.3B, with a sink and a short window.
+
+  python -m jaxvid.main --config=configs/wan/longlive.py \
+    --config.weights=Wan2.1-T2V-1.3B \
+    --config.checkpoint=models/longlive_base.pt \
+    --config.lora=models/lora.pt --config.seconds=60 \
+    --config.prompt="a cat walks on grass"
+
+`weights` is the published folder of Wan2.1-T2V-1.3B; `checkpoint` and `lora`
+are those of the LongLive-1.3B release. `longlive.py:infinity` takes
+window-relative positions, as its `longlive_inference_infinity.yaml` does.
+Not measured on a GPU.
+
+Settings are those of LongLive (`configs/longlive_inference.yaml`): raw 1000,
+750, 500, 250 at shift 5, clean context, chunks of 3 latents, S3W9
+(local_attn_size 12, sink_size 3), LoRA rank and alpha 256.
+"""
+
+from ml_collections import config_dict
+
+from jaxvid.errors import UserError
+
+
+def get_config(arg: str = '') -> config_dict.ConfigDict:
+  if arg not in ('', 'infinity'):
+    raise UserError(f"no variant {arg!r}; there is 'infinity'")
+  return config_dict.ConfigDict(
+    {
+      'task': 'generate',
+      'prompt': '',
+      'seconds': 30.0,
+      'weights': 'Wan2.1-T2V-1.3B',
+      'checkpoint': 'models/longlive_base.pt',
+      'lora': 'models/lora.pt',
+      'decoder': 'vae',
+      'height': 480,
+      'width': 832,
+      'schedule': 'self_forcing',
+      'shift': 5.0,
+      'commit': 'clean',
+      'chunk': 3,
+      'sink': 3,
+      'window': 9,
+      'positions': 'relative' if arg else 'absolute',
+    }
+  )

@@ -1,0 +1,354 @@
+"""From a request to frames: loads the models and starts the stream."""
+
+import dataclasses
+import functools
+import itertools
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxvid.data import video
+from jaxvid.diffusion import solvers
+from jaxvid.errors import UserError
+from jaxvid.memory import MemoryConfig
+from jaxvid.models import text as text_lib
+from jaxvid.stream import frames as frames_lib
+from jaxvid.stream import stream, teacher
+from jaxvid.stream.frames import Decoder
+from jaxvid.stream.stream import Settings
+from jaxvid.tasks import budget
+from jaxvid.tasks.bundle import CODECS, Bundle, open_bundle
+from jaxvid.tasks.progress import progress, say
+
+if TYPE_CHECKING:
+  from jaxvid.tasks.generate import Config, Request
+
+PIXELS = 8  # per latent position, along height and width
+
+
+class Playback(NamedTuple):
+  """A video about to be made.
+
+  Attributes:
+    before: uint8 `[n, H, W, 3]`, frames of the video that is continued.
+    frames: uint8 `[1, n, H, W, 3]`, new frames as they come.
+    began: when the prompt was ready (`time.perf_counter`).
+  """
+
+  before: Iterator[np.ndarray]
+  frames: Iterator[np.ndarray]
+  began: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+  """Everything a stream needs, on the device.
+
+  Attributes:
+    settings: of the stream.
+    params: the transformer's parameters.
+    decoder: of its latents.
+    text: encoded prompt `[1, T, D]`.
+    negative: encoded negative prompt, None without guidance.
+    key: of all noise.
+  """
+
+  settings: Settings
+  params: Any
+  decoder: Decoder
+  text: jax.Array
+  negative: jax.Array | None
+  key: jax.Array
+
+
+def prepare(config: 'Config', request: 'Request') -> Playback:
+  """Loads everything, encodes the prompt and compiles; then frames may flow."""
+  bundle = open_bundle(config.weights, config.checkpoint, config.lora)
+  for kind in ('dit', 'text', config.decoder):
+    bundle.need(kind)
+  size = picture_size(config, bundle)
+  given = given_frames(config, size)
+  settings = stream_settings(config, request, bundle, size, given)
+  measures = plan_memory(config, bundle, settings, size)
+  for note in measures.notes:
+    say(f'memory: {note}')
+  embeds = encode_prompts(config, request, bundle, settings, measures)
+  latents = encode_frames(bundle, given, settings.dtype)
+  model = Model(
+    settings=settings,
+    params=bundle.place('dit', settings.dtype),
+    decoder=make_decoder(config.decoder, bundle, settings, measures.decode),
+    text=embeds[:1],
+    negative=embeds[1:] if settings.guided else None,
+    key=jax.random.key(config.seed),
+  )
+  if request.schedule.bidirectional:
+    return clip(model, measures.decode)
+  playback = start_stream(model, request.num_chunks, latents)
+  if config.video:
+    source = video.iter_video(config.video, *size)
+    playback = playback._replace(before=(frame[None] for frame in source))
+  return playback
+
+
+def compute_dtype(config: 'Config') -> str:
+  """As asked for, or what suits the device."""
+  on_gpu = jax.default_backend() == 'gpu'
+  return config.dtype or ('bfloat16' if on_gpu else 'float32')
+
+
+def picture_size(config: 'Config', bundle: Bundle) -> tuple[int, int]:
+  """(height, width) of the frames; UserError if no model can make them."""
+  height, width = (
+    config.height or bundle.size[0],
+    config.width or bundle.size[1],
+  )
+  step = PIXELS * bundle.configure('dit').patch_size[1]
+  for name, value in (('height', height), ('width', width)):
+    if value < step or value % step:
+      near = max(step, round(value / step) * step)
+      raise UserError(
+        f'{name} must be a multiple of {step}, not {value} (nearest: {near})'
+      )
+  return height, width
+
+
+def given_frames(config: 'Config', size: tuple[int, int]) -> np.ndarray | None:
+  """Frames that the stream starts from, uint8 `[4 k - 3, H, W, 3]`.
+
+  Of a video, as many of the last as the memory holds, in whole chunks if
+  possible.
+  """
+  if config.first_frame:
+    return video.read_image(config.first_frame, *size)[None]
+  if not config.video:
+    return None
+  most = config.sink + config.window
+  frames = video.read_video(config.video, *size, last=4 * most - 3)
+  latents = (len(frames) + 3) // 4
+  if latents > config.chunk:
+    latents -= latents % config.chunk
+  return frames[-(4 * latents - 3) :]
+
+
+def stream_settings(
+  config: 'Config',
+  request: 'Request',
+  bundle: Bundle,
+  size: tuple[int, int],
+  given: np.ndarray | None,
+) -> Settings:
+  """Settings of the stream; UserError if the parts do not fit together."""
+  dit, text = bundle.configure('dit'), bundle.configure('text')
+  codec = bundle.configure(config.decoder)
+  if dit.text_dim != text.dim or dit.out_dim != codec.z_dim:
+    raise UserError(
+      f'the parts of {bundle.where} do not fit: the transformer wants text of '
+      f'{dit.text_dim} and latents of {dit.out_dim} channels, the text '
+      f'encoder gives {text.dim}, the {config.decoder} takes {codec.z_dim}'
+    )
+  if dit.in_dim != dit.out_dim:
+    raise UserError(
+      f'the transformer of {bundle.where} takes {dit.in_dim} channels (an '
+      'image-to-video model?); only text-to-video ones are supported'
+    )
+  whole = request.schedule.bidirectional
+  latents = 0 if given is None else (len(given) + 3) // 4
+  step = PIXELS * dit.patch_size[1]
+  memory = MemoryConfig(
+    height=size[0] // step,
+    width=size[1] // step,
+    sink=0 if whole else config.sink,
+    window=request.chunk if whole else config.window,
+    chunk=request.chunk,
+    positions=config.positions,
+    aligned=latents % request.chunk == 0,
+  )
+  return Settings(
+    dit, memory, request.schedule, config.guidance, dtype=compute_dtype(config)
+  )
+
+
+def plan_memory(
+  config: 'Config', bundle: Bundle, settings: Settings, size: tuple[int, int]
+) -> budget.Measures:
+  """What to do to keep `memory_gb`."""
+  memory, tick = budget.stream_bytes(settings)
+  dtype = settings.dtype
+  weights = {
+    kind: budget.param_bytes(bundle.shapes(kind, dtype))
+    for kind in ('text', 'dit', config.decoder)
+  }
+  codec = codec_config(bundle, config.decoder, dtype)
+  needs = budget.Needs(
+    text=weights['text'],
+    dit=weights['dit'],
+    decoder=weights[config.decoder],
+    memory=memory,
+    tick=tick,
+    decode=budget.decode_bytes(codec, *size),
+    chunk=min(settings.memory.chunk, config.chunk),
+  )
+  host = jax.default_backend() == 'cpu'
+  return budget.plan(needs, config.memory_gb, host)
+
+
+def encode_prompts(
+  config: 'Config',
+  request: 'Request',
+  bundle: Bundle,
+  settings: Settings,
+  measures: budget.Measures,
+) -> jax.Array:
+  """Prompt and negative prompt `[2, T, D]`; the encoder is freed after."""
+  tokens = bundle.tokenizer()
+  unknown = tokens.unknown_words(request.prompt)
+  if unknown:
+    say(f'warning: the model does not know {", ".join(map(repr, unknown))}')
+  ids, mask = tokens([request.prompt, config.negative_prompt])
+  device = jax.devices('cpu')[0] if measures.text_on_host else None
+  with jax.default_device(device):
+    params = bundle.place('text', settings.dtype)
+    encode = _jitted_encode(bundle.configure('text'), settings.dtype)
+    embeds = np.asarray(encode(params, ids, mask))
+  return jnp.asarray(embeds)
+
+
+@functools.lru_cache(maxsize=4)
+def _jitted_encode(config: text_lib.TextConfig, dtype: str):
+  return jax.jit(
+    functools.partial(text_lib.encode, config, dtype=jnp.dtype(dtype))
+  )
+
+
+def codec_config(bundle: Bundle, kind: str, dtype: str) -> Any:
+  """Config of an autoencoder as this device likes it."""
+  config = dataclasses.replace(bundle.configure(kind), dtype=dtype)
+  if kind == 'vae' and jax.default_backend() != 'cpu':
+    config = dataclasses.replace(config, conv='native')
+  return config
+
+
+def make_decoder(
+  kind: str, bundle: Bundle, settings: Settings, piece: int
+) -> Decoder:
+  """A streaming decoder that takes `piece` latent frames at a time."""
+  dtype = settings.dtype
+  parts = CODECS[kind], codec_config(bundle, kind, dtype)
+  decoder = Decoder(*parts, bundle.place(kind, dtype))
+  if piece >= settings.memory.chunk or settings.schedule.bidirectional:
+    return decoder
+  return PieceDecoder(*parts, decoder.params, piece)
+
+
+@dataclasses.dataclass(frozen=True)
+class PieceDecoder(Decoder):
+  """Decodes a chunk in pieces, for less memory.
+
+  Attributes:
+    piece: latent frames at a time.
+  """
+
+  piece: int = 1
+
+  def __call__(self, latents: jax.Array, state, first: bool):
+    """See `Decoder`."""
+    videos = []
+    for start in range(0, latents.shape[1], self.piece):
+      part = latents[:, start : start + self.piece]
+      frames, state = super().__call__(part, state, first and start == 0)
+      videos.append(frames)
+    return jnp.concatenate(videos, 1), state
+
+
+def encode_frames(
+  bundle: Bundle, given: np.ndarray | None, dtype: str
+) -> jax.Array | None:
+  """Latents `[1, k, h, w, C]` of `4 k - 3` frames."""
+  if given is None:
+    return None
+  kind = 'vae' if 'vae' in bundle.kinds else 'tae'
+  module, config = CODECS[kind], codec_config(bundle, kind, dtype)
+  params = bundle.place(kind, dtype)
+  encode = jax.jit(functools.partial(module.encode, config))
+  pixels = frames_lib.to_float(given)[None]
+  pieces, state = [], None
+  bounds = [0, *range(1, len(given), 16), len(given)]
+  for start, stop in itertools.pairwise(bounds):
+    latents, state = encode(params, pixels[:, start:stop], state)
+    pieces.append(latents)
+  return jnp.concatenate(pieces, 1)
+
+
+def start_stream(
+  model: Model, num_chunks: int, given: jax.Array | None
+) -> Playback:
+  """Fills the memory with what is given and compiles every kind of chunk."""
+  settings = model.settings
+  init = _jitted_init(settings)
+  state = init(model.params, model.text, model.key, model.negative)
+  before, decoder_state = iter(()), None
+  if given is not None:
+    shown, decoder_state = frames_lib.decode(
+      model.decoder, given, settings.memory.chunk
+    )
+    before = iter(shown)
+    state = stream.prefill(settings, model.params, state, given)
+  _compile(model, state, num_chunks)
+  began = time.perf_counter()
+  frames = frames_lib.frames(
+    settings, model.params, state, model.decoder, num_chunks, decoder_state
+  )
+  return Playback(before, frames, began)
+
+
+@functools.lru_cache(maxsize=16)
+def _jitted_init(settings: Settings):
+  return jax.jit(functools.partial(stream.init, settings))
+
+
+def _compile(model: Model, state: stream.State, num_chunks: int) -> None:
+  """Compiles the chunk function once per tick count, and the decoder."""
+  began = time.perf_counter()
+  settings = model.settings
+  step = stream.jitted_step(settings)
+  for run in settings.schedule.runs(num_chunks):
+    ticks = stream.ticks_of(run, 0)
+    step.lower(model.params, state, ticks).compile()
+  latents = jnp.zeros(stream.latent_shape(settings, state))
+  frames, _ = model.decoder(latents, model.decoder.init_state(latents), True)
+  frames.block_until_ready()
+  say(f'compiled in {time.perf_counter() - began:.1f} s')
+
+
+def clip(model: Model, piece: int) -> Playback:
+  """A whole clip at once: all ticks here, then its frames."""
+  settings, schedule = model.settings, model.settings.schedule
+  text = stream.encode_prompt(
+    settings, model.params, model.text, model.negative
+  )
+  table = teacher.solver_table(schedule)
+
+  @functools.partial(jax.jit, donate_argnums=2)
+  def advance(params, text, state, i):
+    t = jnp.asarray(table.t)[i]
+    v, _ = stream.velocity(settings, params, state.x, t, text, None)
+    return solvers.step(state, v, table, i)
+
+  memory, dit = settings.memory, settings.config
+  _, rows, columns = dit.patch_size
+  size = (memory.height * rows, memory.width * columns)
+  noise = jax.random.normal(model.key, (1, memory.chunk, *size, dit.out_dim))
+  began = time.perf_counter()
+  state = solvers.init(noise)
+  with progress(len(table.t), 'ticks') as update:
+    for i in range(len(table.t)):
+      state = advance(model.params, text, state, i)
+      state.x.block_until_ready()
+      update(i + 1, '')
+  frames = (frames_lib.decode(model.decoder, state.x, piece)[0] for _ in '1')
+  return Playback(iter(()), frames, began)
