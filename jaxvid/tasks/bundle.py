@@ -178,7 +178,7 @@ def _ours(folder: pathlib.Path, head: Mapping[str, Any]) -> Bundle:
   try:
     parts = {str(k): folder / str(v) for k, v in head['parts'].items()}
     height, width = map(int, head['size'])
-    places = {kind: parts[kind] for kind in KINDS if kind in parts}
+    places = {k: parts[k] for k in KINDS if k in parts and parts[k].is_dir()}
     tokens = parts['tokenizer']
   except (KeyError, TypeError, ValueError, AttributeError) as error:
     raise UserError(

@@ -133,6 +133,7 @@ def run(config: Config) -> None:
 
   with warnings.catch_warnings():
     warnings.showwarning = _show_warning
+    warnings.filterwarnings('always', 'the prompt has')
     playback = player.prepare(config, request)
   write(config, request, playback)
 
@@ -230,7 +231,7 @@ def write(
   """
   total, done, shown = request.num_frames, 0, {}
   wanted = set(picture.sheet_indices(total))
-  clock = Clock(playback.began)
+  clock = Clock()
   try:
     with (
       video.writer(request.output, FPS, config.upscale) as put,
@@ -238,13 +239,14 @@ def write(
     ):
       for frames in playback.before:
         put(frames)
+      clock = Clock(playback.began)
       for frames in playback.frames:
         frames = frames[0, : total - done]
+        clock.tick(done + len(frames))
         put(frames)
         for i in wanted.intersection(range(done, done + len(frames))):
           shown[i] = frames[i - done].copy()
         done += len(frames)
-        clock.tick(done)
         update(done, clock.rate())
   except KeyboardInterrupt:
     if done:
@@ -265,12 +267,12 @@ def _finish(config: Config, request: Request, shown: dict, clock) -> None:
 
 
 class Clock:
-  """Times of a stream, from the moment its prompt was ready."""
+  """Times of a stream, from the moment its prompt was ready: now, or then."""
 
-  def __init__(self, began: float):
-    self._began = began
+  def __init__(self, began: float | None = None):
+    self._began = began or time.perf_counter()
     self._first: tuple[float, int] | None = None
-    self._last = (began, 0)
+    self._last = (self._began, 0)
 
   def tick(self, done: int) -> None:
     """Notes that `done` frames have reached the host."""

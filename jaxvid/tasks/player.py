@@ -36,12 +36,12 @@ class Playback(NamedTuple):
   Attributes:
     before: uint8 `[n, H, W, 3]`, frames of the video that is continued.
     frames: uint8 `[1, n, H, W, 3]`, new frames as they come.
-    began: when the prompt was ready (`time.perf_counter`).
+    began: when work on them began (`time.perf_counter`), if it has.
   """
 
   before: Iterator[np.ndarray]
   frames: Iterator[np.ndarray]
-  began: float
+  began: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -299,11 +299,10 @@ def start_stream(
     before = iter(shown)
     state = stream.prefill(settings, model.params, state, given)
   _compile(model, state, num_chunks)
-  began = time.perf_counter()
   frames = frames_lib.frames(
     settings, model.params, state, model.decoder, num_chunks, decoder_state
   )
-  return Playback(before, frames, began)
+  return Playback(before, frames)
 
 
 @functools.lru_cache(maxsize=16)
@@ -316,8 +315,10 @@ def _compile(model: Model, state: stream.State, num_chunks: int) -> None:
   began = time.perf_counter()
   settings = model.settings
   step = stream.jitted_step(settings)
-  for run in settings.schedule.runs(num_chunks):
-    ticks = stream.ticks_of(run, 0)
+  schedule = settings.schedule
+  kinds = {len(row): i for i, row in enumerate(schedule.rows[:num_chunks])}
+  for i in kinds.values():
+    ticks = stream.chunk_ticks(schedule, i)
     step.lower(model.params, state, ticks).compile()
   latents = jnp.zeros(stream.latent_shape(settings, state))
   frames, _ = model.decoder(latents, model.decoder.init_state(latents), True)
