@@ -125,7 +125,7 @@ def cast(params: Mapping[str, Any], dtype: Any) -> Params:
 def transfer(params: Mapping[str, Any], place: Callable[[Any], Any]) -> Params:
   """`place` of every array, one at a time; mapped pages are released.
 
-  E.g. `transfer(params, jax.device_put)` or `transfer(params, np.array)`.
+  E.g. `transfer(params, jnp.array)` to the default device. `place` must copy.
   """
   flat = rules.flatten(params)
   for path, x in flat.items():

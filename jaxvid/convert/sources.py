@@ -240,7 +240,8 @@ def _settings(file: pathlib.Path, metadata: Mapping[str, str]) -> dict:
       return dict(json.loads(metadata['config']))
     except (ValueError, TypeError):
       raise UserError(f'cannot read the settings inside {file}') from None
-  beside = file.with_name('config.json')
+  adapter = file.name.startswith('adapter_model')
+  beside = file.with_name('adapter_config.json' if adapter else 'config.json')
   return _json(beside) if beside.is_file() else {}
 
 

@@ -225,6 +225,6 @@ def _count(shapes: Shapes, pattern: str) -> int:
   return count
 
 
-def to_json(kind: str, config: Config) -> dict[str, Any]:
-  """`{'kind': ..., 'model': {...}}`, as checkpoints of ours keep it."""
-  return {'kind': kind, 'model': dataclasses.asdict(config)}
+def to_json(kind: str, config: Any) -> dict[str, Any]:
+  """`{kind: {...}}`, as checkpoints of ours say what they hold."""
+  return {kind: dataclasses.asdict(config)}

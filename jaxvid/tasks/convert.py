@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -9,7 +10,10 @@ import numpy as np
 from jaxvid import config as config_lib
 from jaxvid.convert import checkpoint, lora, orbax_file, rules, specs
 from jaxvid.errors import UserError
+from jaxvid.models.layers import unstack_layers
 from jaxvid.training import checkpoint as orbax
+
+_CONFIGS = specs.CONFIGS | {'lora': lora.LoRAConfig}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +66,9 @@ def _check_target(source: pathlib.Path, target: pathlib.Path) -> None:
   if target.is_file():
     raise UserError(f'the target {target} is a file; name a folder')
   if target.is_dir() and any(target.iterdir()):
-    if not checkpoint.is_ours(target) or source.absolute() == target.absolute():
+    # A run's folder holds more than weights, so it is never replaced.
+    replaceable = (target / 'params').is_dir()
+    if not replaceable or source.absolute() == target.absolute():
       raise UserError(f'the target {target} is in use; name a new folder')
 
 
@@ -82,13 +88,14 @@ def _load(config: Config) -> tuple[Any, Any]:
   else:
     item = 'params' if config.use_ema is False else 'ema'
     settings, params = orbax.load_params(config.source, item)
-  model = model_config(settings, config.source)
-  kind = checkpoint.kind_of(model)
-  if config.kind not in (None, kind):
-    raise UserError(f'{config.source} holds a {kind}, not a {config.kind}')
+    params = checkpoint.transfer(params, np.asarray)
+  kind = _which(settings, config)
+  model = config_lib.from_dict(_CONFIGS[kind], settings[kind])
+  if kind in params:
+    params = params[kind]  # Trained together, kept together.
   if kind != 'lora':
-    expected = specs.abstract(kind, model)
-    orbax.check_tree(params, expected, config.source)
+    params = unstack_layers(params)
+    orbax.check_tree(params, specs.abstract(kind, model), config.source)
   if config.lora is not None:
     adapter_config, adapter = checkpoint.load_checkpoint(
       config.lora, 'lora', lora_alpha=config.lora_alpha
@@ -99,10 +106,13 @@ def _load(config: Config) -> tuple[Any, Any]:
   return model, params
 
 
-def model_config(settings: dict[str, Any], where: str) -> Any:
-  """The model's config from the config of a checkpoint of ours."""
-  table = specs.CONFIGS | {'lora': lora.LoRAConfig}
-  kind, model = settings.get('kind'), settings.get('model')
-  if kind not in table or not isinstance(model, dict):
-    raise UserError(f'{where} does not say which model it holds')
-  return config_lib.from_dict(table[kind], model)
+def _which(settings: Mapping[str, Any], config: Config) -> str:
+  """Which of the models in a checkpoint of ours is meant."""
+  held = [kind for kind in _CONFIGS if isinstance(settings.get(kind), dict)]
+  if not held:
+    raise UserError(f'{config.source} does not say which model it holds')
+  if config.kind not in (None, *held):
+    raise UserError(
+      f'{config.source} holds {", ".join(held)}, but no {config.kind}'
+    )
+  return config.kind or held[0]
