@@ -4,10 +4,11 @@
     --config.prompt="a red circle moves left"
 
 Uses the small model that ships with the library: some seconds to load and
-compile on two CPU cores, then frames as they come (`configs/benchmark/
-stream.py` measures how fast). Writes `outputs/a-red-circle-moves-left.mp4`
-(H.264, 16 frames per second, every pixel drawn as a 4 x 4 square) and a
-contact sheet `.png`, and prints both paths. `--config.seconds=60` streams a minute in the same memory.
+compile on two CPU cores, then frames as they come (how fast is measured by
+`configs/benchmark/stream.py`). Writes an H.264 mp4 of 16 frames per second,
+`outputs/a-red-circle-moves-left.mp4`, every pixel drawn as a 4 x 4 square,
+and a contact sheet `.png`, and prints both paths. `--config.seconds=60`
+streams a minute in the same memory.
 
 The model knows one to three objects (circle, square, triangle, ...), colours,
 sizes, motions (left, right, up, down, bounce, orbit, grow, still; slow or
