@@ -32,7 +32,8 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
     {
       'task': 'train',
       'workdir': f'{runs}/causal_{forcing}',
-      'export': f'jaxvid/weights/shapes_{size}',
+      'export': shapes.exported('shapes', size),
+      'export_dtype': 'float16',
       'loop': {
         'steps': 1500,
         'init_from': f'{runs}/teacher_long',

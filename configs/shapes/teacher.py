@@ -30,10 +30,13 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
   dit, text = shapes.sizes(size)
   frames, batch, steps, rate = STAGES[stage]
   runs = f'runs/shapes/{size}'
+  last = stage == 'long'
   return config_dict.ConfigDict(
     {
       'task': 'train',
       'workdir': f'{runs}/teacher_{stage}',
+      'export': shapes.exported('shapes_teacher', size) if last else '',
+      'export_dtype': 'float16',
       'loop': {
         'steps': steps,
         'init_from': '' if stage == 'short' else f'{runs}/teacher_short',

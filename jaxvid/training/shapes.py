@@ -53,3 +53,10 @@ def sizes(name: str) -> tuple[DiTConfig, TextConfig]:
   if name not in SIZES:
     raise UserError(f"no size '{name}'; there are {', '.join(SIZES)}")
   return SIZES[name]
+
+
+def exported(bundle: str, size: str) -> str:
+  """Folder for the weights of one size: shipped if small, else with the runs."""
+  if size == 'small':
+    return f'jaxvid/weights/{bundle}/model'
+  return f'runs/shapes/{size}/{bundle}'
