@@ -56,7 +56,7 @@ def sizes(name: str) -> tuple[DiTConfig, TextConfig]:
 
 
 def exported(bundle: str, size: str) -> str:
-  """Folder for the weights of one size: shipped if small, else with the runs."""
+  """Folder for the weights of a size: shipped if small, else with the runs."""
   if size == 'small':
     return f'jaxvid/weights/{bundle}/model'
   return f'runs/shapes/{size}/{bundle}'
