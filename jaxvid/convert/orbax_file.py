@@ -5,9 +5,12 @@ reads what the other wrote. Orbax itself copies all tensors before it writes
 and reads all at once, which takes two to three times their size.
 """
 
+import contextlib
 import json
+import logging
 import os
 import pathlib
+import re
 import shutil
 import zlib
 from collections.abc import Mapping
@@ -73,7 +76,7 @@ def save(
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(part, ignore_errors=True)
-    with _checkpointer() as checkpointer:
+    with _quiet(), _checkpointer() as checkpointer:
       checkpointer.save(part / 'params', args)
     head = {
       'format': FORMAT,
@@ -117,7 +120,7 @@ def load(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
       what = 'has changed' if name in found else 'is missing'
       raise UserError(f'checkpoint {path} is damaged: {name} {what}')
   try:
-    with _checkpointer() as checkpointer:
+    with _quiet(), _checkpointer() as checkpointer:
       tree = checkpointer.metadata(path / 'params').item_metadata.tree
       args = jax.tree.map(
         lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree
@@ -128,6 +131,18 @@ def load(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
   except (OSError, ValueError, KeyError, TypeError) as error:
     raise UserError(f'cannot read {path}: {_line(error)}') from None
   return config, params
+
+
+@contextlib.contextmanager
+def _quiet():
+  """Keeps orbax from printing the traceback of an error that we report."""
+  logger = logging.getLogger('absl')
+  level = logger.level
+  logger.setLevel(logging.CRITICAL)
+  try:
+    yield
+  finally:
+    logger.setLevel(level)
 
 
 def _checkpointer() -> ocp.Checkpointer:
@@ -158,4 +173,7 @@ def _digests(folder: pathlib.Path) -> dict[str, str]:
 
 def _line(error: Exception) -> str:
   text = str(error).strip() or type(error).__name__
+  system = re.search(r'([^:]+) \[os_error_code', text)
+  if system:
+    return system[1].strip()
   return text.splitlines()[0][:200]

@@ -6,6 +6,7 @@ maps the file into memory, so nothing is copied; writing streams, so a
 checkpoint is never held twice.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -123,7 +124,8 @@ def save(
   except OSError as error:
     raise UserError(f'cannot write {path}: {error.strerror}') from error
   finally:
-    part.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+      part.unlink(missing_ok=True)
 
 
 def _tensor(body: np.ndarray, entry: Mapping[str, Any]) -> np.ndarray:
