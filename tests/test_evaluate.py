@@ -3,8 +3,8 @@
 import json
 
 import pytest
-
 import tiny_bundle
+
 from jaxvid.errors import UserError
 from jaxvid.tasks import benchmark, evaluate, generate
 

@@ -5,9 +5,9 @@ import json
 
 import jax.numpy as jnp
 import numpy as np
+from golden import path
 from safetensors.numpy import load_file
 
-from golden import path
 from jaxvid.convert import rules
 from jaxvid.models.dit import DiT, DiTConfig
 from jaxvid.models.layers import stack_layers
