@@ -1,15 +1,14 @@
 """Video and picture files: round trips, interruptions, full disks."""
 
-import pathlib
 import signal
 import struct
-import subprocess
 import sys
 import textwrap
 import time
 
 import av
 import numpy as np
+import processes
 import pytest
 
 from jaxvid.data import files, picture, video
@@ -130,28 +129,22 @@ SCRIPT = """
 """
 
 
-def run_script(path, *prefix):
+def script(path, *prefix):
   code = textwrap.dedent(SCRIPT)
-  root = pathlib.Path(__file__).parents[1]
-  return subprocess.Popen(
-    [*prefix, sys.executable, '-W', 'error', '-c', code, str(path)],
-    cwd=root,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-    text=True,
-  )
+  python = [sys.executable, '-W', 'error', '-c', code, str(path)]
+  return processes.started([*prefix, *python])
 
 
 @pytest.mark.parametrize('sent', [signal.SIGINT, signal.SIGKILL])
 def test_signals_in_the_middle_leave_a_file_that_plays(tmp_path, sent):
   path = tmp_path / 'a.mp4'
-  process = run_script(path)
-  for line in process.stdout:
-    if int(line) >= 20:
-      break
-  time.sleep(0.05)
-  process.send_signal(sent)
-  process.communicate(timeout=60)
+  with script(path) as process:
+    for line in process.stdout:
+      if int(line) >= 20:
+        break
+    time.sleep(0.05)
+    process.send_signal(sent)
+    process.communicate(timeout=60)
   # Killed outright: the unfinished file stays, named with a dot.
   (found,) = tmp_path.iterdir()
   assert (found == path) == (sent == signal.SIGINT)
@@ -163,8 +156,8 @@ def test_full_disk_is_one_line_and_leaves_nothing(tmp_path):
   """A file-size limit acts like a disk that fills up."""
   path = tmp_path / 'a.mp4'
   limit = ['sh', '-c', 'ulimit -f 200; exec "$@"', 'sh']
-  process = run_script(path, *limit)
-  errors = process.communicate(timeout=60)[1].strip().splitlines()
+  with script(path, *limit) as process:
+    errors = process.communicate(timeout=60)[1].strip().splitlines()
   assert process.returncode == 1
   assert errors[-1].startswith(f'jaxvid.errors.UserError: cannot write {path}:')
   assert not any('Exception ignored' in line for line in errors)
