@@ -9,6 +9,8 @@ os.environ.setdefault(
   '--xla_cpu_multi_thread_eigen=false --xla_force_host_platform_device_count=8',
 )
 os.environ.setdefault('OMP_NUM_THREADS', '1')
+# Most of the time goes into compiling programs that run once.
+os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
 
 import jax
 
