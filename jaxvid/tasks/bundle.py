@@ -84,7 +84,8 @@ class Bundle:
     """
 
     def put(path, x):
-      return jnp.asarray(x, _type(path, x, dtype))
+      # A copy: what was read may be a view of a mapped file.
+      return jnp.array(x, _type(path, x, dtype))
 
     return jax.tree.map_with_path(put, self.read(self.need(kind)))
 
