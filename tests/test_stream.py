@@ -138,6 +138,16 @@ def test_a_seed_reproduces_bit_for_bit_and_another_does_not():
   assert jnp.abs(a[1] - c[1]).max() > 0.1
 
 
+def test_a_key_starts_as_many_streams_as_one_likes():
+  settings = _settings(schedules.digits('2'), sink=1, window=4, chunk=2)
+  params, key = _params(settings), jax.random.key(7)
+  ticks = stream.chunk_ticks(settings.schedule, 0)
+  step = stream.jitted_step(settings)
+  states = [stream.init(settings, params, _text(), key) for _ in range(2)]
+  first, second = (step(params, state, ticks)[1] for state in states)
+  np.testing.assert_array_equal(first, second)
+
+
 def test_one_compilation_however_long_the_stream():
   settings = _settings(schedules.digits('2'), sink=1, window=4, chunk=2)
   list(_chunks(settings, 9))

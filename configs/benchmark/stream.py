@@ -6,7 +6,8 @@
 
 Takes about two minutes on 2 cores. Expected there (the target of the design,
 see docs/model_card.md for measured figures): at least 16 frames/s on the host,
-first frame below 1 s, one program, and the same peak memory at both lengths.
+first frame below 1 s, nothing compiled twice, and the same peak memory at both
+lengths.
 """
 
 from ml_collections import config_dict

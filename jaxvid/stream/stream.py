@@ -157,7 +157,10 @@ def init(
     stacked=settings.scan,
   )
   ready = encode_prompt(settings, params, text, negative)
-  return State(memory, ready, key, jnp.zeros((), jnp.int32))
+  # A copy: steps consume their state, but not the caller's key.
+  data = jnp.copy(jax.random.key_data(key))
+  own = jax.random.wrap_key_data(data, impl=jax.random.key_impl(key))
+  return State(memory, ready, own, jnp.zeros((), jnp.int32))
 
 
 def velocity(settings: Settings, params, x, t, text: TextKV, memory):
