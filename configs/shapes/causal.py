@@ -3,7 +3,7 @@
   python -m jaxvid.main --config=configs/shapes/causal.py:small
   python -m jaxvid.main --config=configs/shapes/causal.py:small,diffusion
 
-Starts from the averaged weights of `teacher.py:small,long`. Chunks of 3
+Starts from the averaged weights of `teacher.py:small`. Chunks of 3
 latents are denoised against the clean chunks before them (teacher forcing,
 the default) or against noisy ones (diffusion forcing). Half of the clips
 skip some time after their first chunk, as a memory with a sink and a rolling
@@ -36,7 +36,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
       'export_dtype': 'float16',
       'loop': {
         'steps': 1500,
-        'init_from': f'{runs}/teacher_long',
+        'init_from': f'{runs}/teacher_short',
         'optimizer': {'learning_rate': 1e-3, 'warmup_steps': 50},
       },
       'diffusion': {
@@ -47,7 +47,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
         'data': {
           'latents': f'data/latents/long_{shapes.PIXELS[size]}',
           'frames': 12,
-          'batch': 32,
+          'batch': 16,
           'gap': 0.5,
         },
       },

@@ -18,7 +18,7 @@ from ml_collections import config_dict
 from jaxvid.errors import UserError
 
 # Frames and clips of each length.
-LENGTHS = {'short': (25, 12_288), 'long': (81, 4_096)}
+LENGTHS = {'short': (25, 6_144), 'long': (81, 2_560)}
 
 
 def get_config(arg: str = '') -> config_dict.ConfigDict:
