@@ -23,7 +23,7 @@ def test_stages_chain_from_one_to_the_next(size):
   long = load(f'configs/shapes/teacher.py:{size},long')
   causal = load(f'configs/shapes/causal.py:{size}')
   assert long.loop.init_from == short.workdir
-  assert causal.loop.init_from == long.workdir
+  assert causal.loop.init_from == short.workdir
   assert short.diffusion.dit == causal.diffusion.dit
   assert short.diffusion.flow.forcing == 'none'
   assert causal.diffusion.flow.forcing == 'teacher'
