@@ -2,11 +2,12 @@
 
 import json
 
+import jax
 import pytest
 import tiny_bundle
 
 from jaxvid.errors import UserError
-from jaxvid.tasks import benchmark, evaluate, generate
+from jaxvid.tasks import benchmark, evaluate, generate, player
 
 
 @pytest.fixture(scope='module')
@@ -68,3 +69,21 @@ def test_benchmark_row(weights):
   assert row['compiled_again'] == 0
   assert row['frames'] >= 32
   assert row['frames_per_s_on_host'] > 0
+
+
+def test_nothing_is_compiled_once_frames_flow(weights, tmp_path):
+  """The first frames must not wait for a compiler."""
+  config = _stream(
+    weights, prompt='a red circle', output=str(tmp_path / 'x.mp4')
+  )
+  playback = player.prepare(config, generate.check(config))
+  compiled = []
+
+  def listen(event, duration, **_):
+    if 'backend_compile' in event:
+      compiled.append(duration)
+
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  pieces = list(playback.frames)
+  assert len(pieces) >= 2
+  assert not compiled

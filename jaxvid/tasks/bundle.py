@@ -21,6 +21,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxvid import config as config_lib
 from jaxvid.convert import checkpoint as published
@@ -84,8 +85,10 @@ class Bundle:
     """
 
     def put(path, x):
-      # A copy: what was read may be a view of a mapped file.
-      return jnp.array(x, _type(path, x, dtype))
+      # A copy, since what was read may be a view of a mapped file; through
+      # numpy, since restored arrays are committed to a device, and a program
+      # is compiled again for every mixture of committed and other arguments.
+      return jnp.array(np.asarray(x), _type(path, x, dtype))
 
     return jax.tree.map_with_path(put, self.read(self.need(kind)))
 
