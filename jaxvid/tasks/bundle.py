@@ -146,7 +146,8 @@ def find(weights: str) -> pathlib.Path:
 
 
 def _offer() -> str:
-  names = sorted(p.parent.name for p in PACKAGED.glob('*/config.json'))
+  heads = sorted(PACKAGED.glob('*/config.json'))
+  names = [p.parent.name for p in heads if _json(p).get('format') == FORMAT]
   packaged = f'packaged: {", ".join(names)}' if names else 'none are packaged'
   return f'give a folder or a packaged name ({packaged})'
 
