@@ -130,3 +130,11 @@ def test_resuming_another_model_fails_clearly(tmp_path):
 
   with pytest.raises(UserError, match='cannot resume'):
     loop.train(toy.settings(4), toy.task(init=wider), tmp_path)
+
+
+def test_shipped_weights_say_nothing_of_where_they_were_made(tmp_path):
+  target = tmp_path / 'somewhere' / 'weights'
+  checkpoint.save_params(target, {'w': jnp.ones((2, 2))}, {})
+  for file in target.rglob('*'):
+    if file.is_file():
+      assert str(tmp_path).encode() not in file.read_bytes(), file

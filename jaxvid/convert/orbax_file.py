@@ -78,6 +78,8 @@ def save(
     shutil.rmtree(part, ignore_errors=True)
     with _quiet(), _checkpointer() as checkpointer:
       checkpointer.save(part / 'params', args)
+    # Orbax writes the folder's absolute path in here; its presence suffices.
+    (part / 'params' / 'commit_success.txt').write_text('complete\n')
     head = {
       'format': FORMAT,
       'config': dict(config),

@@ -157,6 +157,8 @@ def save_params(
     shutil.rmtree(part, ignore_errors=True)
     with ocp.StandardCheckpointer() as checkpointer:
       checkpointer.save(part / 'params', params)
+    # Orbax writes the folder's absolute path in here; its presence suffices.
+    (part / 'params' / 'commit_success.txt').write_text('complete\n')
     head = {
       'format': FORMAT,
       'config': dict(config),
