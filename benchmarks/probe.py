@@ -5,7 +5,7 @@
 Draws `clips` (500) clips of `frames` (81) frames with one, two and three
 objects, sharp and as a small autoencoder of about 30 dB would return them,
 and prints the share of right readings, the error of the speed in px/frame
-and the time per clip. 500 clips take about 3 minutes on one core.
+and the time per clip.
 """
 
 import sys

@@ -4,7 +4,7 @@
   python -m jaxvid.main --config=configs/benchmark/stream.py \
     --config.output=benchmarks/results/stream_cpu.json
 
-Takes about two minutes on 2 cores. Expected there (the target of the design,
+Takes about 35 seconds on 2 cores. Expected there (the target of the design,
 see docs/model_card.md for measured figures): at least 16 frames/s on the host,
 first frame below 1 s, nothing compiled twice, and the same peak memory at both
 lengths.

@@ -15,7 +15,8 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
     {
       'task': 'reconstruct',
       'vae': 'jaxvid/weights/shapes_vae',
-      'tae': 'jaxvid/weights/shapes_tae',
+      # None ships yet; after configs/shapes/tae.py: jaxvid/weights/shapes_tae.
+      'tae': '',
       'scenes': {'split': 'heldout'},
       'sheet': 'outputs/autoencoders.png',
     }

@@ -8,7 +8,8 @@
 
 The first makes 1,024 clips of 5 s from captions whose combinations of shape,
 colour and motion training never showed, and reads them back with the probe.
-Runtime and figures on 2 CPU cores: docs/model_card.md.
+`:teacher` wants the bundle `shapes_teacher`, which does not ship yet. Figures:
+docs/model_card.md.
 """
 
 from ml_collections import config_dict

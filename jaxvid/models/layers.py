@@ -14,8 +14,8 @@ Params = Mapping[str, Any]
 class Dense(nn.Module):
   """Linear layer over the last axis, as one product of two matrices.
 
-  `nn.Dense` keeps the leading axes apart, and then the backward pass on a
-  CPU is 2.7 times slower in float32 and 6 to 9 times in bfloat16.
+  `nn.Dense` keeps the leading axes apart, and then XLA's backward pass on a
+  CPU is several times slower, in bfloat16 above all.
   """
 
   features: int

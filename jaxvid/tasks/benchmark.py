@@ -103,15 +103,7 @@ def measure(config: generate.Config) -> dict[str, Any]:
     times.append(time.perf_counter())
     frames.append(piece.shape[1])
   again = len(compilations) - before
-  state, ticks = start(), stream.chunk_ticks(settings.schedule, 0)
-  step, count = stream.jitted_step(settings), 10
-  state, latents = step(params, state, ticks)
-  latents.block_until_ready()
-  alone = time.perf_counter()
-  for _ in range(count):
-    state, latents = step(params, state, ticks)
-  latents.block_until_ready()
-  alone = (time.perf_counter() - alone) / count
+  alone = _ticks_alone(settings, params, start())
   chunks = np.diff(times)[1:] * 1000
   steady = sum(frames[1:]) / (times[-1] - times[1])
   return {
@@ -132,3 +124,20 @@ def measure(config: generate.Config) -> dict[str, Any]:
     'python': platform.python_version(),
     'jax': jax.__version__,
   }
+
+
+def _ticks_alone(settings, params, state, count: int = 10) -> float:
+  """Seconds per chunk without a decoder."""
+  from jaxvid.stream import stream
+
+  ticks, step = (
+    stream.chunk_ticks(settings.schedule, 0),
+    stream.jitted_step(settings),
+  )
+  state, latents = step(params, state, ticks)
+  latents.block_until_ready()
+  began = time.perf_counter()
+  for _ in range(count):
+    state, latents = step(params, state, ticks)
+  latents.block_until_ready()
+  return (time.perf_counter() - began) / count

@@ -1,7 +1,7 @@
 """Attention as plain matrix products with a backward pass of its own.
 
-The derivative XLA makes of the reference takes three times as long on a CPU
-as the one written here, and keeps one [T, S] array more.
+Timed on a CPU, the derivative that XLA makes of the reference is slower than
+the one written here, which needs no [T, S] product for the softmax's centre.
 """
 
 import jax
