@@ -164,11 +164,14 @@ def open_shards(folder: str | pathlib.Path, count: int | None = None) -> list:
     )
   if count is not None and len(found) < count:
     raise UserError(f'{folder} has {len(found)} shards, the run needs {count}')
-  return [
-    tfds.builder_from_directory(shard_path(folder, index)).as_data_source(
-      'train'
-    )
+  builders = [
+    tfds.builder_from_directory(shard_path(folder, index))
     for index in found[:count]
+  ]
+  # TFDS's decorator hides the signature from type checkers.
+  return [
+    builder.as_data_source('train')  # pyright: ignore[reportCallIssue]
+    for builder in builders
   ]
 
 
