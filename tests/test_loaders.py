@@ -14,7 +14,7 @@ from jaxvid.training import shapes
 
 with warnings.catch_warnings():
   warnings.simplefilter('ignore')
-  from jaxvid.data import latents
+  from jaxvid.data import latents, shards
 
 FRAMES = 9
 SHAPE = (FRAMES, 2, 2, 4)
@@ -33,7 +33,7 @@ def examples(shard, count=6):
 
 @pytest.fixture
 def cache(tmp_path):
-  latents.prepare(tmp_path, {'frames': FRAMES})
+  shards.prepare(tmp_path, {'frames': FRAMES})
   for shard in range(2):
     latents.write_shard(tmp_path, shard, SHAPE, examples(shard))
   return tmp_path
@@ -104,7 +104,7 @@ def test_gaps_keep_the_first_chunk_and_hide_the_next(cache):
 
 
 def test_a_killed_job_goes_on_with_the_next_shard(tmp_path):
-  latents.prepare(tmp_path, {})
+  shards.prepare(tmp_path, {})
 
   def killed():
     yield from examples(0, 2)
@@ -114,7 +114,7 @@ def test_a_killed_job_goes_on_with_the_next_shard(tmp_path):
     latents.write_shard(tmp_path, 0, SHAPE, killed())
   with pytest.raises(UserError, match='no cached latents'):
     latents.open_shards(tmp_path)
-  latents.prepare(tmp_path, {})
+  shards.prepare(tmp_path, {})
   assert latents.write_shard(tmp_path, 0, SHAPE, examples(0))
   assert not latents.write_shard(tmp_path, 0, SHAPE, examples(0))
   (source,) = latents.open_shards(tmp_path)
@@ -123,7 +123,7 @@ def test_a_killed_job_goes_on_with_the_next_shard(tmp_path):
 
 def test_a_cache_of_other_settings_is_refused(cache):
   with pytest.raises(UserError, match='another frames'):
-    latents.prepare(cache, {'frames': 3})
+    shards.prepare(cache, {'frames': 3})
 
 
 def test_impossible_requests(cache, tmp_path):

@@ -51,7 +51,7 @@ def run(config: Config) -> None:
   """Writes the shards that are missing and says how it goes."""
   import jax
 
-  from jaxvid.data import latents
+  from jaxvid.data import latents, shards
   from jaxvid.models import vae
   from jaxvid.training import checkpoint
 
@@ -70,7 +70,7 @@ def run(config: Config) -> None:
   for name in ('vae', 'target', 'clips', 'batch'):  # They change no latent.
     del settings[name]
   settings['weights'] = _fingerprint(params)
-  latents.prepare(folder, settings)
+  shards.prepare(folder, settings)
   size = config.scenes.height, config.scenes.width
   video = jax.ShapeDtypeStruct(
     (config.batch, config.frames, *size, 3), np.uint8
@@ -79,14 +79,14 @@ def run(config: Config) -> None:
   source = RenderedShapes(
     config.scenes, config.frames, config.seed, config.styles
   )
-  shards = -(-config.clips // config.shard)
-  for index in range(shards):
+  total = -(-config.clips // config.shard)
+  for index in range(total):
     began = time.monotonic()
     examples = _encoded(source, lambda x: encode(params, x), index, config)
     if latents.write_shard(folder, index, shape, examples):
       rate = config.shard / (time.monotonic() - began)
       print(
-        f'shard {index + 1}/{shards}  {rate:.1f} clips/s',
+        f'shard {index + 1}/{total}  {rate:.1f} clips/s',
         file=sys.stderr,
         flush=True,
       )
