@@ -107,6 +107,55 @@ def test_decay_spares_shifts_and_scales():
   assert not mask['modulation'] and not mask['blocks']['norm']['scale']
 
 
+def test_muon_serves_the_matrices_inside_blocks_alone():
+  block = {'kernel': jnp.ones((4, 6)), 'bias': jnp.ones(6)}
+  params = {
+    'blocks_0': {'self_attn': {'q': block}, 'modulation': jnp.ones((6, 4))},
+    'blocks': {'ffn_0': {'kernel': jnp.ones((3, 4, 6))}},
+    'head': {'kernel': jnp.ones((4, 6))},
+    'patch_embedding': {'kernel': jnp.ones((1, 2, 2, 4, 6))},
+  }
+  chosen = optimizer.matrices(params)
+  assert chosen['blocks_0']['self_attn']['q']['kernel'] is not None
+  assert chosen['blocks']['ffn_0']['kernel'] is not None
+  rest = (
+    chosen['blocks_0']['self_attn']['q']['bias'],
+    chosen['blocks_0']['modulation'],
+    chosen['head']['kernel'],
+    chosen['patch_embedding']['kernel'],
+  )
+  assert all(spec is None for spec in rest)
+
+
+def test_muon_steps_alike_in_both_layouts_and_lowers_a_loss():
+  config = optimizer.OptimizerConfig(
+    kind='muon', learning_rate=0.1, warmup_steps=0, weight_decay=0.0
+  )
+  tx = optimizer.create(config, 20)
+  key = jax.random.key(0)
+  stack = jax.random.normal(key, (2, 4, 6))
+  layouts = (
+    {f'blocks_{i}': {'kernel': stack[i]} for i in range(2)},
+    {'blocks': {'kernel': stack}},
+  )
+
+  def loss(params):
+    return sum(jnp.mean(leaf**2) for leaf in jax.tree.leaves(params))
+
+  ends = []
+  for params in layouts:
+    opt_state = tx.init(params)
+    first = loss(params)
+    for _ in range(5):
+      # The layouts' losses differ by a factor; Muon's steps do not.
+      grads = jax.grad(loss)(params)
+      updates, opt_state = tx.update(grads, opt_state, params)
+      params = optax.apply_updates(params, updates)
+    assert loss(params) < first
+    ends.append(jnp.concatenate(jax.tree.leaves(params)).reshape(2, 4, 6))
+  np.testing.assert_allclose(*ends, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
   ('kind', 'last'), [('cosine', 0.1), ('linear', 0.1), ('constant', 1.0)]
 )

@@ -23,7 +23,7 @@ from jaxvid.errors import UserError
 from jaxvid.training import shapes
 
 # Latent frames, batch, steps, peak learning rate.
-STAGES = {'short': (7, 32, 4200, 2e-3), 'long': (21, 32, 500, 5e-4)}
+STAGES = {'short': (7, 32, 8000, 1e-2), 'long': (21, 32, 500, 5e-4)}
 
 
 def get_config(arg: str = '') -> config_dict.ConfigDict:
@@ -45,6 +45,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
         'steps': steps,
         'init_from': '' if stage == 'short' else f'{runs}/teacher_short',
         'optimizer': {
+          'kind': 'muon',
           'learning_rate': rate,
           'warmup_steps': 100 if stage == 'short' else 25,
         },
@@ -53,7 +54,8 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
         'dit': dataclasses.asdict(dit),
         'text': dataclasses.asdict(text),
         'tokenizer': shapes.TOKENIZER,
-        'flow': {'forcing': 'none'},
+        # Where things are and how they move is settled in the noise.
+        'flow': {'forcing': 'none', 'shift': 2.2},
         'data': {
           'latents': f'data/latents/{stage}_{shapes.PIXELS[size]}',
           'frames': frames,

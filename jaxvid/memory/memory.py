@@ -114,7 +114,9 @@ class Memory:
     """Whether layers share one array (the training layout)."""
     return not isinstance(self.k, tuple)
 
-  def plan(self, frames: int, backend: str = 'xla') -> CachedPlan:
+  def plan(
+    self, frames: int, backend: str = 'xla', theta: float = 10_000.0
+  ) -> CachedPlan:
     """Plan of a tick over the next `frames` latent frames.
 
     Every tick of a chunk makes the same plan, so it overwrites the same
@@ -124,14 +126,16 @@ class Memory:
     index = self.frame + jnp.arange(frames)
     slots = slot_of(index, config.sink, config.capacity)
     return self.plan_at(
-      index, slots, self.frame, config.contiguous(frames), backend
+      index, slots, self.frame, config.contiguous(frames), backend, theta
     )
 
-  def plan_at(self, index, slots, before, contiguous, backend) -> CachedPlan:
+  def plan_at(
+    self, index, slots, before, contiguous, backend='xla', theta=10_000.0
+  ) -> CachedPlan:
     """Plan for frames `index` `[F]` in explicit `slots` `[F]`."""
     config = self.config
     end = index[-1] + 1
-    size = (config.height, config.width, self._head_dim())
+    size = (config.height, config.width, self._head_dim(), theta)
     slot_rotation = None
     if config.positions == 'relative':
       ranks = rank_of_slots(end, config.sink, config.capacity)

@@ -43,6 +43,7 @@ def parallel(
   head_dim: int,
   ranges: jax.Array | None = None,
   backend: str = 'xla',
+  theta: float = 10_000.0,
 ) -> ParallelPlan:
   """Plan for latent frames at positions `frames` `[F]`, all in one pass.
 
@@ -50,7 +51,7 @@ def parallel(
   from `ops.attention.teacher_forcing`.
   """
   return ParallelPlan(
-    rotation(frames, height, width, head_dim), ranges, backend
+    rotation(frames, height, width, head_dim, theta), ranges, backend
   )
 
 

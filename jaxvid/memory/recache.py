@@ -12,6 +12,7 @@ def upstream_recache_plan(
   frames: int,
   keep_sink: bool,
   backend: str = 'xla',
+  theta: float = 10_000.0,
 ) -> CachedPlan:
   """Plan of LongLive's one-pass re-cache over the last `frames` latents.
 
@@ -26,6 +27,7 @@ def upstream_recache_plan(
       lets the oldest of the `frames` latents become the sink. While the
       memory is not full the pass starts at frame 0 and both forms agree.
     backend: attention backend.
+    theta: of the rotary frequencies, `DiTConfig.rope_theta`.
 
   Returns:
     The plan; run it on `memory`, whose `frame` stays where it was.
@@ -38,4 +40,4 @@ def upstream_recache_plan(
     wrapped = jnp.arange(frames) < frames - ring
     moved = config.capacity if keep_sink else jnp.arange(frames)
     slots = jnp.where(wrapped & (index[0] > 0), moved, slots)
-  return memory.plan_at(index, slots, memory.frame, False, backend)
+  return memory.plan_at(index, slots, memory.frame, False, backend, theta)

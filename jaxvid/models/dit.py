@@ -16,6 +16,7 @@ from einops import rearrange
 from flax import linen as nn
 from flax import struct
 
+from jaxvid.errors import UserError
 from jaxvid.memory.memory import Memory
 from jaxvid.memory.plan import parallel
 from jaxvid.models.layers import Dense, LayerNorm, Params, RMSNorm
@@ -38,6 +39,7 @@ class DiTConfig:
     out_dim: latent channels C.
     patch_size: (frames, rows, columns) per token; frames must be 1.
     eps: of every norm.
+    rope_theta: base of the rotary frequencies; small grids want a small one.
   """
 
   dim: int = 1536
@@ -51,6 +53,7 @@ class DiTConfig:
   out_dim: int = 16
   patch_size: tuple[int, int, int] = (1, 2, 2)
   eps: float = 1e-6
+  rope_theta: float = 10_000.0
 
   @property
   def head_dim(self) -> int:
@@ -224,7 +227,6 @@ class DiT(nn.Module):
   scan: bool = True
   remat: str | None = None
 
-  @nn.compact
   def __call__(
     self,
     x: jax.Array,
@@ -248,24 +250,61 @@ class DiT(nn.Module):
       Velocity (noise - x0) `[B, F, H, W, C]` and the memory with this
       chunk's K/V written, not yet advanced.
     """
+    velocity, memory, _ = self._forward(x, t, text, memory, plan, ())
+    return velocity, memory
+
+  def features(
+    self,
+    x: jax.Array,
+    t: jax.Array,
+    text: jax.Array | TextKV,
+    layers: tuple[int, ...],
+    plan=None,
+  ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    """The velocity of a whole clip, and what chosen blocks returned.
+
+    Args:
+      x, t, text, plan: see `__call__`.
+      layers: indices of blocks, 0 = the first.
+
+    Returns:
+      Velocity `[B, F, H, W, C]` and, for each layer, tokens `[B, F, P, D]`.
+    """
+    wrong = [i for i in layers if not 0 <= i < self.config.num_layers]
+    if wrong:
+      last = self.config.num_layers - 1
+      raise UserError(f'layers {wrong} do not exist; allowed: 0 to {last}')
+    velocity, _, tokens = self._forward(x, t, text, None, plan, layers)
+    return velocity, tokens
+
+  @nn.compact
+  def _forward(self, x, t, text, memory, plan, layers):
     config = self.config
     frames, height, width = x.shape[1], x.shape[2] // 2, x.shape[3] // 2
     if plan is None and memory is None:
-      plan = parallel(np.arange(frames), height, width, config.head_dim)
+      plan = parallel(
+        np.arange(frames),
+        height,
+        width,
+        config.head_dim,
+        theta=config.rope_theta,
+      )
     elif plan is None:
-      plan = memory.plan(frames)
+      plan = memory.plan(frames, theta=config.rope_theta)
     embedded, time = self._time(t if t.ndim == 2 else t[:, None])
     tokens = self._patches(x)
     if not isinstance(text, TextKV):
       text = self._text(text)
-    tokens, caches = self._blocks(tokens, memory, text, time, plan)
+    tokens, caches, kept = self._blocks(
+      tokens, memory, text, time, plan, layers
+    )
     out = Head(config, self.dtype, name='head')(tokens, embedded)
     velocity = rearrange(
       out, 'b f (h w) (i j c) -> b f (h i) (w j) c', h=height, i=2, j=2
     )
     if memory is not None:
       memory = memory.updated(plan, caches)
-    return velocity.astype(jnp.float32), memory
+    return velocity.astype(jnp.float32), memory, kept
 
   def _patches(self, x):
     config = self.config
@@ -289,11 +328,11 @@ class DiT(nn.Module):
     e0 = Dense(6 * config.dim, name='time_projection_1')(nn.silu(e))
     return e, e0.reshape(*t.shape, 6, config.dim)
 
-  def _blocks(self, x, memory, text, time, plan):
+  def _blocks(self, x, memory, text, time, plan, layers):
     config, block = self.config, Block
     ready = isinstance(text, TextKV)
     if not self.scan:
-      caches = []
+      caches, outputs = [], []
       for i in range(config.num_layers):
         cache = None if memory is None else memory.layer(i)
         layer_text = (text.k[i], text.v[i]) if ready else text
@@ -301,20 +340,34 @@ class DiT(nn.Module):
           x, cache, layer_text, time, plan
         )
         caches.append(cache)
-      return x, caches
+        outputs.append(x)
+      return x, caches, tuple(outputs[i] for i in layers)
     if self.remat is not None:
       policy = getattr(jax.checkpoint_policies, self.remat)
       block = nn.remat(Block, prevent_cse=False, policy=policy)
-    layers = nn.scan(
-      block,
+
+    def layer(block, carry, chosen, cache, text, time, plan):
+      x, kept = carry
+      x, cache = block(x, cache, text, time, plan)
+      # Selecting keeps the chosen tokens alone, not those of every layer.
+      kept = [jnp.where(c, x, k) for c, k in zip(chosen, kept, strict=True)]
+      return (x, tuple(kept)), cache
+
+    scan = nn.scan(
+      layer,
       variable_axes={'params': 0},
       split_rngs={'params': True},
-      in_axes=(0, 0 if ready else nn.broadcast, nn.broadcast, nn.broadcast),
+      in_axes=(0, 0, 0 if ready else nn.broadcast, nn.broadcast, nn.broadcast),
       length=config.num_layers,
     )
+    chosen = tuple(np.arange(config.num_layers) == i for i in layers)
     cache = None if memory is None else (memory.k, memory.v)
     text = (text.k, text.v) if ready else text
-    return layers(config, self.dtype, name='blocks')(x, cache, text, time, plan)
+    blocks = block(config, self.dtype, name='blocks')
+    (x, kept), caches = scan(
+      blocks, (x, (x,) * len(layers)), chosen, cache, text, time, plan
+    )
+    return x, caches, kept
 
 
 def _patch_init(key, shape):

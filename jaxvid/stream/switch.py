@@ -33,7 +33,12 @@ def upstream_recache(
     keep_sink: keep the sink's keys and values of the old prompt
       (`global_sink: true`), or let the oldest given latents become the sink.
   """
-  plan = upstream_recache_plan(state.memory, latents.shape[1], keep_sink)
+  plan = upstream_recache_plan(
+    state.memory,
+    latents.shape[1],
+    keep_sink,
+    theta=settings.config.rope_theta,
+  )
   t = jnp.zeros(latents.shape[:1])
   _, memory = settings.network.apply(
     {'params': params}, latents, t, text, state.memory, plan

@@ -178,7 +178,10 @@ def training_plan(
   elif config.flow.forcing == 'teacher':
     ranges = jnp.asarray(teacher_forcing(frames, chunk, tokens))
     index = np.concatenate([index, index])
-  return parallel(index, height, width, config.dit.head_dim, ranges)
+  dit = config.dit
+  return parallel(
+    index, height, width, dit.head_dim, ranges, theta=dit.rope_theta
+  )
 
 
 def exported(params: dict[str, Any]) -> dict[str, Any]:

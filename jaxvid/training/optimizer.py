@@ -1,13 +1,15 @@
-"""AdamW with warm-up, a schedule, clipping and a decay mask."""
+"""AdamW or Muon with warm-up, a schedule, clipping and a decay mask."""
 
 import dataclasses
 from typing import Any
 
 import jax
 import optax
+import optax.contrib
 
 from jaxvid.errors import UserError
 
+KINDS = ('adamw', 'muon')
 SCHEDULES = ('cosine', 'constant', 'linear')
 # Leaves that scale or shift: pulling them to zero would change what a layer
 # is, not regularise it. Named, because a stacked layer adds an axis to them.
@@ -19,6 +21,9 @@ class OptimizerConfig:
   """Settings of the optimiser.
 
   Attributes:
+    kind: 'adamw', or 'muon' for the matrices inside transformer blocks and
+      AdamW for all else (Jordan 2024). Muon's steps are scaled to the size
+      of AdamW's, so one learning rate serves both.
     learning_rate: peak learning rate.
     schedule: what follows the warm-up: 'cosine', 'linear' or 'constant'.
     warmup_steps: linear warm-up from 0.
@@ -32,6 +37,7 @@ class OptimizerConfig:
     clip_norm: largest global gradient norm; 0 turns clipping off.
   """
 
+  kind: str = 'adamw'
   learning_rate: float = 1e-3
   schedule: str = 'cosine'
   warmup_steps: int = 100
@@ -43,6 +49,10 @@ class OptimizerConfig:
   clip_norm: float = 1.0
 
   def __post_init__(self):
+    if self.kind not in KINDS:
+      raise UserError(
+        f"unknown optimizer '{self.kind}'; use one of {', '.join(KINDS)}"
+      )
     if self.schedule not in SCHEDULES:
       raise UserError(
         f"unknown schedule '{self.schedule}'; use one of {', '.join(SCHEDULES)}"
@@ -85,14 +95,49 @@ def create(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
   parts = []
   if config.clip_norm:
     parts.append(optax.clip_by_global_norm(config.clip_norm))
-  parts.append(
-    optax.adamw(
-      schedule(config, steps),
-      b1=config.beta1,
-      b2=config.beta2,
-      eps=config.eps,
-      weight_decay=config.weight_decay,
-      mask=decay_mask,
+  rate = schedule(config, steps)
+  if config.kind == 'muon':
+    parts.append(_muon(config, rate))
+  else:
+    parts.append(
+      optax.adamw(
+        rate,
+        b1=config.beta1,
+        b2=config.beta2,
+        eps=config.eps,
+        weight_decay=config.weight_decay,
+        mask=decay_mask,
+      )
     )
-  )
   return optax.chain(*parts)
+
+
+def matrices(params: Any) -> Any:
+  """Which leaves Muon serves: the kernels inside transformer blocks.
+
+  A leaf of a scanned stack has the layers in front; each is a matrix of its
+  own. Embeddings and the last projection belong to AdamW.
+  """
+
+  def spec(path, leaf):
+    names = [str(getattr(key, 'key', key)) for key in path]
+    inside = any(name.split('_')[0] == 'blocks' for name in names[:-1])
+    if inside and names[-1] == 'kernel' and leaf.ndim in (2, 3):
+      return optax.contrib.MuonDimensionNumbers(-2, -1)
+    return None
+
+  return jax.tree.map_with_path(spec, params)
+
+
+def _muon(
+  config: OptimizerConfig, rate: optax.Schedule
+) -> optax.GradientTransformation:
+  return optax.contrib.muon(
+    rate,
+    adam_b1=config.beta1,
+    adam_b2=config.beta2,
+    weight_decay=config.weight_decay,
+    muon_weight_dimension_numbers=matrices,
+    # The root mean square of an AdamW update, about (Liu et al. 2025).
+    consistent_rms=0.2,
+  )

@@ -24,6 +24,9 @@ def _sizes(
     freq_dim=64,
     text_dim=text_dim,
     text_len=TEXT_LEN,
+    # 4 x 4 tokens and some 20 latents: of the frequencies of 10,000 all but
+    # the first two would stand still.
+    rope_theta=10.0,
   )
   text = TextConfig(
     vocab_size=VOCABULARY,
