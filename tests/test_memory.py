@@ -50,11 +50,13 @@ def _visible(chunks_end, sink, window):
     (4, 3, [3] * 6),
   ],
 )
+@pytest.mark.parametrize('spare', [0, 4])
 def test_ring_equals_concatenated_window(
-  sink, window, sizes, positions, stacked
+  sink, window, sizes, spare, positions, stacked
 ):
+  aligned = len({*sizes}) == 1
   config = MemoryConfig(
-    *SIZE, sink, window, sizes[-1], positions, aligned=len({*sizes}) == 1
+    *SIZE, sink, window, sizes[-1], positions, aligned, spare
   )
   memory = Memory.create(
     config, batch=1, layers=1, heads=HEADS, head_dim=DIM, stacked=stacked
@@ -84,6 +86,28 @@ def test_ring_equals_concatenated_window(
     )
     np.testing.assert_allclose(out, expected, atol=2e-5)
     start = end
+
+
+@pytest.mark.parametrize('positions', ['absolute', 'relative'])
+@pytest.mark.parametrize('before', [0, 4])
+def test_spare_slots_let_a_clip_be_replayed(positions, before):
+  """Every chunk of a clip finds in the last memory what it found then."""
+  clip, chunk = 4, 3
+  config = MemoryConfig(*SIZE, 3, 6, chunk, positions, spare=clip * chunk)
+  memory = Memory.create(
+    config, batch=1, layers=1, heads=HEADS, head_dim=DIM, stacked=True
+  )
+  outputs = []
+  for i in range(before + clip):
+    plan = memory.plan(chunk)
+    out, cache = plan.attend(*_qkv(i, chunk), memory.layer(0))
+    memory = memory.updated(plan, tuple(x[None] for x in cache))
+    memory = memory.advance(chunk)
+    outputs.append(out)
+  for i in range(before, before + clip):
+    plan = memory.at(i * chunk).plan(chunk)
+    out, _ = plan.attend(*_qkv(i, chunk), memory.layer(0))
+    np.testing.assert_allclose(out, outputs[i], atol=1e-6)
 
 
 def test_slot_rule():

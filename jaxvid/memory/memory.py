@@ -8,7 +8,12 @@ from flax import struct
 
 from jaxvid.errors import UserError
 from jaxvid.memory.plan import CachedPlan
-from jaxvid.memory.slots import rank_of_slots, slot_of
+from jaxvid.memory.slots import (
+  frame_of_slots,
+  oldest_frame,
+  rank_of_slots,
+  slot_of,
+)
 from jaxvid.ops.rope import rotation
 
 
@@ -27,6 +32,10 @@ class MemoryConfig:
       with the length of the stream).
     aligned: chunks start at multiples of `chunk`; False when a stream begins
       with a single given frame.
+    spare: further ring slots. Frames in them are out of the window, hence
+      not attended, but not overwritten yet: a training clip replays its
+      chunks against one final memory, and a deferred tick still finds what
+      it attends.
   """
 
   height: int
@@ -36,16 +45,17 @@ class MemoryConfig:
   chunk: int = 3
   positions: str = 'absolute'
   aligned: bool = True
+  spare: int = 0
 
   def __post_init__(self):
     if self.positions not in ('absolute', 'relative'):
       raise UserError(
         f"positions must be 'absolute' or 'relative', not {self.positions!r}"
       )
-    if self.chunk < 1 or self.sink < 0 or self.window < 1:
+    if min(self.chunk, self.window) < 1 or min(self.sink, self.spare) < 0:
       raise UserError(
         f'impossible memory: chunk {self.chunk}, sink {self.sink}, '
-        f'window {self.window}'
+        f'window {self.window}, spare {self.spare}'
       )
     if self.window < self.chunk:
       raise UserError(
@@ -56,7 +66,7 @@ class MemoryConfig:
   @property
   def capacity(self) -> int:
     """Latent frames held: sink + window (upstream's local_attn_size)."""
-    return self.sink + self.window
+    return self.sink + self.window + self.spare
 
   @property
   def tokens(self) -> int:
@@ -65,7 +75,8 @@ class MemoryConfig:
 
   def contiguous(self, frames: int) -> bool:
     """Whether every chunk of `frames` frames lands in one run of slots."""
-    ring_fits = self.window % frames == 0 and self.sink % frames == 0
+    ring = self.window + self.spare
+    ring_fits = ring % frames == 0 and self.sink % frames == 0
     return frames == 1 or (self.aligned and frames == self.chunk and ring_fits)
 
 
@@ -136,20 +147,27 @@ class Memory:
     config = self.config
     end = index[-1] + 1
     size = (config.height, config.width, self._head_dim(), theta)
-    slot_rotation = None
+    oldest = oldest_frame(end, config.sink, config.window)
+    slot_rotation = visible = None
     if config.positions == 'relative':
-      ranks = rank_of_slots(end, config.sink, config.capacity)
+      ranks = rank_of_slots(end, config.sink, config.capacity, oldest)
       slot_rotation = rotation(ranks, *size)
       index = ranks[jnp.minimum(slots, config.capacity - 1)]
+    if config.spare:
+      frame = frame_of_slots(before, config.sink, config.capacity)
+      in_window = (frame >= oldest) & (frame < before)
+      is_sink = jnp.arange(config.capacity) < config.sink
+      visible = jnp.where(is_sink, frame < before, in_window)
     return CachedPlan(
       slots=slots,
       before=jnp.minimum(before, config.capacity),
       valid=jnp.minimum(end, config.capacity),
+      visible=visible,
       q_rotation=rotation(index, *size),
       slot_rotation=slot_rotation,
       tokens=config.tokens,
       contiguous=contiguous,
-      in_place=not self.stacked,
+      in_place=not self.stacked and not self.config.spare,
       backend=backend,
     )
 
@@ -162,18 +180,30 @@ class Memory:
 
     Args:
       plan: the tick's plan.
-      caches: per layer (K, V) buffers; or, stacked, the chunk's K and V
-        `[L, B, T, N, D]`.
+      caches: per layer (K, V): the buffers of a plan that writes in place,
+        else the chunk's own `[B, T, N, D]`; stacked, `[L, B, T, N, D]`.
     """
     if self.stacked:
       k, v = caches
       return self.replace(k=plan.write(self.k, k), v=plan.write(self.v, v))
     k, v = zip(*caches, strict=True)
+    if not plan.in_place:
+      k = tuple(map(plan.write, self.k, k))
+      v = tuple(map(plan.write, self.v, v))
     return self.replace(k=k, v=v)
 
   def advance(self, frames: int) -> 'Memory':
     """Commits the current chunk: the next one starts `frames` later."""
     return self.replace(frame=self.frame + frames)
+
+  def at(self, frame: jax.Array | int) -> 'Memory':
+    """The memory as the chunk that starts at `frame` finds it.
+
+    For a memory with spare slots: frames `frame` and later, which it may hold
+    already, are not attended. Nothing needed is gone as long as at most
+    `spare + chunk` frames have been written from `frame` on.
+    """
+    return self.replace(frame=jnp.asarray(frame, jnp.int32))
 
   def _head_dim(self) -> int:
     return (self.k if self.stacked else self.k[0]).shape[-1]

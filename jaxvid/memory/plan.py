@@ -64,19 +64,23 @@ class CachedPlan:
       capacity drops that frame's K/V.
     before: frames in memory before the chunk, at most the capacity.
     valid: frames in memory with the chunk.
+    visible: bool `[S]`, slots whose frames the chunk attends besides itself;
+      None when they are all that are filled.
     q_rotation: `[2, T, D / 2]` of the chunk's tokens.
     slot_rotation: None when keys are stored rotated (absolute positions),
       else `[2, S, D / 2]`, applied to stored keys at read.
     tokens: tokens per latent frame.
     contiguous: the slots are one ascending run.
     in_place: write first, then attend a prefix (inference, donated buffers);
-      False leaves the cache alone and returns the chunk's K/V (training).
+      False leaves the cache alone and returns the chunk's K/V (training, and
+      memories with spare slots).
     backend: attention backend.
   """
 
   slots: jax.Array
   before: jax.Array
   valid: jax.Array
+  visible: jax.Array | None
   q_rotation: jax.Array
   slot_rotation: jax.Array | None
   tokens: int = struct.field(pytree_node=False)
@@ -112,7 +116,8 @@ class CachedPlan:
     capacity = past.shape[1] // self.tokens
     slot = jnp.arange(capacity)
     stale = (slot[:, None] == self.slots).any(1)
-    keep = jnp.repeat((slot < self.before) & ~stale, self.tokens)
+    filled = slot < self.before if self.visible is None else self.visible
+    keep = jnp.repeat(filled & ~stale, self.tokens)
     mask = jnp.concatenate([keep, jnp.ones(k.shape[1], bool)])
     keys = jnp.concatenate([past, own.astype(past.dtype)], 1)
     values = jnp.concatenate([cache[1], v.astype(past.dtype)], 1)
