@@ -10,7 +10,7 @@ Source: Wan2.1 (`FlowUniPCMultistepScheduler`: order 2, bh2, predict x0);
 Zhao et al. 2023, UniPC; Self-Forcing (`FlowMatchScheduler`, Euler).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvid.diffusion import flow
+from jaxvid.errors import UserError
 
 VelocityFn = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -62,13 +63,54 @@ def shifted_sigmas(steps: int, shift: float, start: float) -> np.ndarray:
   return np.append(flow.shift_t(1000 * raw, shift) / 1000, 0.0)
 
 
+def grid_through(
+  levels: Sequence[float], steps: int, shift: float
+) -> tuple[np.ndarray, tuple[int, ...]]:
+  """Time steps of a solver that passes through given ones exactly.
+
+  The steps are spread over the gaps between the levels in proportion to
+  their raw width and are evenly spaced inside each, at raw time steps. Where
+  the levels lie on the plain grid of `steps` steps, it is that grid.
+
+  Args:
+    levels: K shifted time steps, falling, the first 1000.
+    steps: solver steps N >= K.
+    shift: of the solver's own time steps; that of the levels may differ.
+
+  Returns:
+    Shifted time steps [N + 1], the last 0, and where the levels are in it.
+
+  Raises:
+    UserError: fewer steps than levels.
+  """
+  if steps < len(levels):
+    raise UserError(
+      f'{steps} solver steps cannot pass through {len(levels)} levels'
+    )
+  raw = np.array([flow.unshift_t(t, shift) for t in (*levels, 0.0)])
+  # Every gap gets one step; the rest goes where steps are widest.
+  counts = np.ones(len(levels), int)
+  for _ in range(steps - len(levels)):
+    counts[np.argmax(np.round((raw[:-1] - raw[1:]) / counts, 6))] += 1
+  bounds = np.concatenate([[0], np.cumsum(counts)])
+  t = flow.shift_t(np.interp(np.arange(steps + 1), bounds, raw), shift)
+  t[bounds] = (*levels, 0.0)
+  return t, tuple(map(int, bounds[:-1]))
+
+
 def euler_table(steps: int, shift: float) -> Table:
   """Euler from sigma 1; the model gets t = 1000 sigma."""
-  sigma = shifted_sigmas(steps, shift, 1.0)
+  return euler_through(1000 * shifted_sigmas(steps, shift, 1.0))
+
+
+def euler_through(t: np.ndarray) -> Table:
+  """Euler through given time steps [N + 1] that fall to 0."""
+  sigma = t / 1000
   ratio = sigma[1:] / sigma[:-1]
+  steps = len(ratio)
   predict = np.stack([ratio, 1 - ratio, np.zeros(steps)], -1)
   correct = np.tile(np.eye(5)[0], (steps, 1))
-  return _table(1000 * sigma[:-1], sigma, correct, predict)
+  return _table(t[:-1], sigma, correct, predict)
 
 
 def unipc_table(steps: int, shift: float) -> Table:
@@ -78,8 +120,27 @@ def unipc_table(steps: int, shift: float) -> Table:
   integer time step while the solver uses the exact level.
   """
   sigma = shifted_sigmas(steps, shift, 1 - 1 / flow.STEPS)
+  # Decimal slack: 1000 sigma of an exact integer may come out just below it.
+  t = np.trunc(np.float32(1000) * sigma[:-1].astype(np.float32))
+  return _table(t, sigma, *_unipc_weights(sigma))
+
+
+def unipc_through(t: np.ndarray) -> Table:
+  """UniPC through given time steps [N + 1] that fall to 0.
+
+  They may begin at 1000, and the model gets them as they are.
+  """
+  return _table(t[:-1], t / 1000, *_unipc_weights(t / 1000))
+
+
+def _unipc_weights(sigma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Corrector `[N, 5]` and predictor `[N, 3]` for levels `[N + 1]`."""
+  steps = len(sigma) - 1
+  # At sigma 1 lambda is minus infinity, where all weights have a limit; this
+  # near to it they are exact in float32.
+  near = np.minimum(sigma, 1 - 1e-9)
   with np.errstate(divide='ignore'):  # the last level is 0: lambda = inf
-    lam = np.log1p(-sigma) - np.log(sigma)
+    lam = np.log1p(-near) - np.log(near)
   correct = np.zeros((steps, 5))
   correct[0, 0] = 1
   predict = np.zeros((steps, 3))
@@ -98,9 +159,7 @@ def unipc_table(steps: int, shift: float) -> Table:
     scale = -(1 - sigma[i + 1]) * np.expm1(-h)
     slope = 0.0 if i == 0 else 0.5 * scale * h / (lam[i - 1] - lam[i])
     predict[i] = sigma[i + 1] / sigma[i], scale - slope, slope
-  # Decimal slack: 1000 sigma of an exact integer may come out just below it.
-  t = np.trunc(np.float32(1000) * sigma[:-1].astype(np.float32))
-  return _table(t, sigma, correct, predict)
+  return correct, predict
 
 
 def _bh2(
