@@ -242,6 +242,16 @@ def latent_shape(settings: Settings, state: State) -> tuple[int, ...]:
   return (batch, memory.chunk, *size, settings.config.out_dim)
 
 
+def chunk_keys(state: State) -> jax.Array:
+  """Keys of the next chunk: of its first noise, and of its ticks' noise."""
+  return jax.random.split(jax.random.fold_in(state.key, state.chunk))
+
+
+def tick_noise(key: jax.Array, i, shape: tuple[int, ...]) -> jax.Array:
+  """Fresh noise after tick i; the same however many ticks there are."""
+  return jax.random.normal(jax.random.fold_in(key, i), shape)
+
+
 def step(
   settings: Settings, params, state: State, ticks: Ticks
 ) -> tuple[State, jax.Array]:
@@ -251,12 +261,14 @@ def step(
     The stream after the chunk and its clean latents `[B, F, H, W, C]`.
   """
   shape = latent_shape(settings, state)
-  start, later = jax.random.split(jax.random.fold_in(state.key, state.chunk))
+  start, later = chunk_keys(state)
   noise = jax.random.normal(start, shape)
   renoise = None
   extra = settings.schedule.extra
   if settings.schedule.update == 'renoise' or extra not in (None, CLEAN):
-    renoise = jax.random.normal(later, (len(ticks.t), *shape))
+    renoise = jax.vmap(lambda i: tick_noise(later, i, shape))(
+      jnp.arange(len(ticks.t))
+    )
   return denoise(settings, params, state, ticks, noise, renoise)
 
 
