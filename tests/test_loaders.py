@@ -6,7 +6,9 @@ import warnings
 import numpy as np
 import pytest
 
-from jaxvid.data import loaders
+from jaxvid.data import loaders, prompt_sources
+from jaxvid.data.prompt_sources import PromptConfig
+from jaxvid.data.shapes import captions
 from jaxvid.data.shapes.scene import SceneSettings
 from jaxvid.data.tokenizer import Tokenizer
 from jaxvid.errors import UserError
@@ -14,7 +16,7 @@ from jaxvid.training import shapes
 
 with warnings.catch_warnings():
   warnings.simplefilter('ignore')
-  from jaxvid.data import latents, shards
+  from jaxvid.data import latents, shards, trajectories
 
 FRAMES = 9
 SHAPE = (FRAMES, 2, 2, 4)
@@ -144,3 +146,114 @@ def test_rendered_clips_depend_on_their_index_alone():
   np.testing.assert_array_equal(first['video'], again['video'])
   assert first['captions'] == again['captions']
   assert first['scene'] != other['scene']
+
+
+LEVELS = (1000.0, 937.5, 625.0)
+
+
+@pytest.fixture
+def pairs(tmp_path):
+  """8 trajectories of 3 levels and the end, told apart by their values."""
+  folder = tmp_path / 'pairs'
+  shards.prepare(folder, {'levels': LEVELS})
+  shape = (4, FRAMES, 2, 2, 4)
+  for shard in range(2):
+    examples = (
+      {
+        'trajectory': np.broadcast_to(
+          10 * (4 * shard + i) + np.arange(4.0)[:, None, None, None, None],
+          shape,
+        ).astype(np.float16),
+        'prompt': f'a red circle {"moving " * (4 * shard + i + 1)}',
+      }
+      for i in range(4)
+    )
+    trajectories.write_shard(folder, shard, shape, examples)
+  return folder
+
+
+def pair_batches(folder, state=None, **changes):
+  settings = {'batch': 2, 'frames': 6, 'levels': LEVELS, 'seed': 0} | changes
+  tokenizer = Tokenizer.load(shapes.TOKENIZER)
+  return loaders.trajectory_batches(
+    str(folder), tokenizer, state=state, **settings
+  )
+
+
+def test_trajectories_come_with_their_prompts(pairs):
+  for batch in take(pair_batches(pairs), 4):
+    assert batch['trajectory'].shape == (2, 4, 6, 2, 2, 4)
+    assert batch['trajectory'].dtype == np.float16
+    first = batch['trajectory'][:, 0, 0, 0, 0, 0]
+    # Three words, the repeated one, and the end token.
+    np.testing.assert_array_equal(batch['mask'].sum(1), first / 10 + 5)
+    levels = batch['trajectory'][:, :, 5, 1, 1, 3] - first[:, None]
+    np.testing.assert_array_equal(levels, [[0, 1, 2, 3]] * 2)
+
+
+def test_some_of_the_levels_are_read(pairs):
+  (batch,) = take(pair_batches(pairs, levels=(1000.0, 625.0)), 1)
+  index = batch['trajectory'][:, :, 0, 0, 0, 0] % 10
+  np.testing.assert_array_equal(index, [[0, 2, 3]] * 2)
+
+
+def test_trajectories_resume_exactly(pairs):
+  whole = take(pair_batches(pairs), 7)
+  first = pair_batches(pairs)
+  take(first, 3)
+  state = json.loads(json.dumps(first.get_state()))
+  assert_same(take(pair_batches(pairs, state), 4), whole[3:])
+
+
+def test_missing_pairs_name_the_command_that_makes_them(pairs, tmp_path):
+  command = rf'--config=configs/shapes/ode_pairs.py --config.target={tmp_path}'
+  with pytest.raises(UserError, match=command):
+    pair_batches(tmp_path / 'nothing')
+  with pytest.raises(UserError, match=r'at time steps 1000, 937.5, 625, not'):
+    pair_batches(pairs, levels=(1000.0, 833.0))
+  with pytest.raises(UserError, match='holds clips of 9 latent frames, not 10'):
+    pair_batches(pairs, frames=10)
+  shards.prepare(tmp_path / 'latents', {'frames': 3})
+  with pytest.raises(UserError, match='no cache of ODE pairs'):
+    pair_batches(tmp_path / 'latents')
+
+
+def prompt_batches(config, state=None):
+  tokenizer = Tokenizer.load(shapes.TOKENIZER)
+  return loaders.prompt_batches(config, tokenizer, batch=3, seed=1, state=state)
+
+
+def test_prompts_come_from_scenes_files_and_caches_and_resume(cache, tmp_path):
+  file = tmp_path / 'list.txt'
+  file.write_text('\n'.join(f'a {"red " * i}circle' for i in range(1, 8)))
+  for config in (
+    PromptConfig(),
+    PromptConfig(file=str(file)),
+    PromptConfig(latents=str(cache)),
+  ):
+    whole = take(prompt_batches(config), 6)
+    assert whole[0]['ids'].shape == whole[0]['mask'].shape == (3, 48)
+    assert len({row.tobytes() for part in whole for row in part['ids']}) > 1
+    first = prompt_batches(config)
+    take(first, 2)
+    state = json.loads(json.dumps(first.get_state()))
+    assert_same(take(prompt_batches(config, state), 4), whole[2:])
+
+
+def test_prompts_of_a_file_all_come_once_an_epoch(tmp_path):
+  file = tmp_path / 'list.txt'
+  file.write_text('\n'.join(f'a {"red " * i}circle' for i in range(1, 7)))
+  parts = take(prompt_batches(PromptConfig(file=str(file))), 2)
+  lengths = sorted(n for part in parts for n in part['mask'].sum(1))
+  assert lengths == [4, 5, 6, 7, 8, 9]
+
+
+def test_prompts_of_scenes_are_those_training_may_see():
+  source = prompt_sources.ShapesPrompts(SceneSettings(), seed=3)
+  texts = [source[i][0] for i in range(30)]
+  assert texts == [source[i][0] for i in range(30)]
+  assert len(set(texts)) > 25
+  for text in texts:
+    assert captions.parse(text) is not None, text
+  with pytest.raises(UserError, match='not both'):
+    PromptConfig(file='a.txt', latents='b')

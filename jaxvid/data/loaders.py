@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxvid.data import prompt_sources
+from jaxvid.data.prompt_sources import PromptConfig
 from jaxvid.data.shapes import captions as captions_lib
 from jaxvid.data.shapes import render
 from jaxvid.data.shapes import scene as scene_lib
@@ -163,31 +165,121 @@ def latent_batches(
   """
   from jaxvid.data import latents
 
-  count = None if state is None else state['shards']
-  sources = latents.open_shards(folder, count)
+  sources = latents.open_shards(folder, _count(state))
   available = len(sources[0][0]['latents'])
+  _check_frames(folder, frames, available)
+
+  def transform(example, rng):
+    text = _choose(latents.read_captions(example), rng)
+    ids, mask = tokenizer(['' if rng.random() < text_drop else text])
+    skip = 0
+    if rng.random() < gap:
+      skip = int(rng.integers(available - frames + 1))
+    clip, weight = _cut(example['latents'], frames, chunk, skip)
+    return {'latents': clip, 'ids': ids[0], 'mask': mask[0], 'weight': weight}
+
+  return make_batches(sources, batch, seed, state, transform, worker_count)
+
+
+def trajectory_batches(
+  folder: str,
+  tokenizer: Tokenizer,
+  *,
+  levels: Sequence[float],
+  batch: int,
+  frames: int,
+  seed: int,
+  state: Mapping[str, Any] | None = None,
+  worker_count: int = 0,
+) -> Batches:
+  """Batches for ODE regression from cached trajectories.
+
+  Args:
+    folder: of the cache (see `data.trajectories`).
+    tokenizer: turns a prompt into ids.
+    levels: the K time steps wanted, among those that are stored.
+    batch: clips per batch.
+    frames: latent frames F, the first ones of each clip.
+    seed: of the order.
+    state: where to go on.
+    worker_count: see `make_batches`.
+
+  Returns:
+    Batches of 'trajectory' float16 `[B, K + 1, F, H, W, C]` (the samples at
+    the levels in the order given, then the clean end), 'ids' int32 and 'mask'
+    bool `[B, text_len]`.
+
+  Raises:
+    UserError: no trajectories there, or not at these levels.
+  """
+  from jaxvid.data import trajectories
+
+  rows = trajectories.find_levels(folder, levels)
+  sources = trajectories.open_shards(folder, _count(state))
+  _check_frames(folder, frames, sources[0][0]['trajectory'].shape[1])
+
+  def transform(example, rng):
+    del rng
+    ids, mask = tokenizer([example['prompt'].decode()])
+    kept = example['trajectory'][[*rows, -1], :frames]
+    return {'trajectory': kept, 'ids': ids[0], 'mask': mask[0]}
+
+  return make_batches(sources, batch, seed, state, transform, worker_count)
+
+
+def prompt_batches(
+  config: PromptConfig,
+  tokenizer: Tokenizer,
+  *,
+  batch: int,
+  seed: int,
+  state: Mapping[str, Any] | None = None,
+  worker_count: int = 0,
+) -> Batches:
+  """Batches of prompts alone, for distillation without data.
+
+  Args:
+    config: where they come from.
+    tokenizer: turns a prompt into ids.
+    batch: prompts per batch.
+    seed: of order and wording.
+    state: where to go on.
+    worker_count: see `make_batches`.
+
+  Returns:
+    Batches of 'ids' int32 and 'mask' bool `[B, text_len]`.
+  """
+  sources = prompt_sources.open_prompts(config, _count(state))
+
+  def transform(texts, rng):
+    ids, mask = tokenizer([_choose(texts, rng)])
+    return {'ids': ids[0], 'mask': mask[0]}
+
+  return make_batches(sources, batch, seed, state, transform, worker_count)
+
+
+def _count(state: Mapping[str, Any] | None) -> int | None:
+  """Shards that a run began with; None for a new one."""
+  return None if state is None else state['shards']
+
+
+def _choose(texts: Sequence[str], rng: np.random.Generator) -> str:
+  return texts[int(rng.integers(len(texts)))]
+
+
+def _check_frames(folder: str, frames: int, available: int) -> None:
   if frames > available:
     raise UserError(
       f'{folder} holds clips of {available} latent frames, not {frames}'
     )
 
-  def transform(example, rng):
-    texts = latents.read_captions(example)
-    text = texts[int(rng.integers(len(texts)))]
-    dropped = rng.random() < text_drop
-    ids, mask = tokenizer(['' if dropped else text])
-    latent, weight = example['latents'], np.ones(frames, np.float32)
-    skip = 0
-    if rng.random() < gap:
-      skip = int(rng.integers(available - frames + 1))
-    if skip:
-      latent = np.concatenate([latent[:chunk], latent[chunk + skip :]])
-      weight[chunk : 2 * chunk] = 0
-    return {
-      'latents': latent[:frames],
-      'ids': ids[0],
-      'mask': mask[0],
-      'weight': weight,
-    }
 
-  return make_batches(sources, batch, seed, state, transform, worker_count)
+def _cut(
+  clip: np.ndarray, frames: int, chunk: int, skip: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """The first `frames` after leaving out `skip` behind the first chunk."""
+  weight = np.ones(frames, np.float32)
+  if skip:
+    clip = np.concatenate([clip[:chunk], clip[chunk + skip :]])
+    weight[chunk : 2 * chunk] = 0
+  return clip[:frames], weight

@@ -4,8 +4,10 @@ This module imports tensorflow_datasets; import it only where it is used.
 """
 
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from jaxvid.data import shards
 from jaxvid.errors import UserError
@@ -58,6 +60,29 @@ def read_levels(folder: str | pathlib.Path) -> tuple[float, ...]:
     return tuple(float(t) for t in settings['levels'])
   except (KeyError, TypeError, ValueError):
     raise UserError(f'{folder} is no cache of ODE pairs') from None
+
+
+def find_levels(
+  folder: str | pathlib.Path, wanted: Sequence[float]
+) -> list[int]:
+  """Where the wanted time steps are among the stored ones.
+
+  Raises:
+    UserError: one is not; it would be given a label that is not its own.
+  """
+  stored = np.asarray(read_levels(folder), np.float32)
+  rows = []
+  for t in wanted:
+    (found,) = np.nonzero(stored == np.float32(t))
+    if not len(found):
+      have = ', '.join(f'{level:g}' for level in stored)
+      raise UserError(
+        f'{folder} holds ODE pairs at time steps {have}, not at {t:g}; make '
+        'others: --config=configs/shapes/ode_pairs.py --config.schedule=... '
+        '--config.target=...'
+      )
+    rows.append(int(found[0]))
+  return rows
 
 
 def _missing(folder: str | pathlib.Path) -> str:

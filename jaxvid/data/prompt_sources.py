@@ -1,0 +1,105 @@
+"""Where prompts to train or sample on come from.
+
+Sources are random-access sequences whose elements are lists of wordings.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxvid.data import prompts
+from jaxvid.data.shapes import captions as captions_lib
+from jaxvid.data.shapes import scene as scene_lib
+from jaxvid.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class PromptConfig:
+  """Where prompts to train or sample on come from.
+
+  Attributes:
+    file: a list of prompts; empty: the next one.
+    column: of the file, see `prompts.read_rows`.
+    latents: cached latents whose captions are taken; empty: scenes.
+    scenes: scenes of the shapes world, captioned on the fly, no end of them.
+    seed: of the scenes.
+  """
+
+  file: str = ''
+  column: str = ''
+  latents: str = ''
+  scenes: scene_lib.SceneSettings = dataclasses.field(
+    default_factory=scene_lib.SceneSettings
+  )
+  seed: int = 0
+
+  def __post_init__(self):
+    if self.file and self.latents:
+      raise UserError('give prompts.file or prompts.latents, not both')
+
+
+@dataclasses.dataclass(frozen=True)
+class ShapesPrompts:
+  """Captions of random scenes; element i depends on the seed and i alone.
+
+  Attributes:
+    settings: what scenes may show.
+    seed: of scenes and wording.
+    size: number of captions.
+  """
+
+  settings: scene_lib.SceneSettings
+  seed: int = 0
+  size: int = 1 << 30
+
+  def __len__(self) -> int:
+    return self.size
+
+  def __getitem__(self, index: int) -> list[str]:
+    rng = np.random.default_rng((self.seed, int(index)))
+    scene = scene_lib.sample_scene(rng, self.settings)
+    return [captions_lib.caption(scene, int(rng.integers(2**31)))]
+
+
+@dataclasses.dataclass(frozen=True)
+class CachedPrompts:
+  """Captions of cached latents.
+
+  Attributes:
+    source: one shard of the cache.
+  """
+
+  source: Any
+
+  def __len__(self) -> int:
+    return len(self.source)
+
+  def __getitem__(self, index: int) -> list[str]:
+    from jaxvid.data import latents
+
+    return latents.read_captions(self.source[index])
+
+
+def open_prompts(
+  config: PromptConfig, count: int | None = None
+) -> list[Sequence[list[str]]]:
+  """Random-access sources of prompts.
+
+  Args:
+    config: where they come from.
+    count: of cached latents, the first so many shards; None = all.
+
+  Returns:
+    Sources to be read as one; each element is a list of wordings.
+  """
+  if config.file:
+    texts = prompts.read_prompts(config.file, config.column)
+    return [[[text] for text in texts]]
+  if config.latents:
+    from jaxvid.data import latents
+
+    shards = latents.open_shards(config.latents, count)
+    return [CachedPrompts(shard) for shard in shards]
+  return [ShapesPrompts(config.scenes, config.seed)]
