@@ -15,6 +15,7 @@ import training_toy as toy
 
 from jaxvid.errors import UserError
 from jaxvid.training import checkpoint, loop, optimizer, state
+from jaxvid.training.step import single
 
 
 def assert_same_bits(a, b):
@@ -22,11 +23,14 @@ def assert_same_bits(a, b):
 
 
 def one_step(settings, task, params, batch, steps=1):
-  tx = optimizer.create(settings.optimizer, settings.steps)
-  step = jax.jit(loop.make_step(settings, task, tx, jax.random.key(1)))
-  current = state.create(params, tx)
-  for _ in range(steps):
-    current, metrics = step(current, batch)
+  method = single(
+    task.loss, settings.optimizer, settings.steps, settings.microbatches
+  )
+  update, key = jax.jit(method.update), jax.random.key(1)
+  current = method.create(params)
+  for i in range(steps):
+    now = jax.random.fold_in(key, i)
+    current, metrics = update(current, None, batch, now)
   return current, metrics
 
 
@@ -166,6 +170,21 @@ def test_schedule_rises_then_falls(kind, last):
   rate = optimizer.schedule(config, 100)
   assert 0 < rate(0) < rate(5) < rate(10) == 2.0
   np.testing.assert_allclose(rate(100), 2.0 * last, rtol=1e-5)
+
+
+def test_frozen_parameters_do_not_move():
+  config = optimizer.OptimizerConfig(frozen='^text/', warmup_steps=0)
+  tx = optimizer.create(config, 10)
+  params = {'text': {'kernel': jnp.ones(3)}, 'dit': {'kernel': jnp.ones(3)}}
+  opt_state = tx.init(params)
+  updates, _ = tx.update(params, opt_state, params)
+  after = optax.apply_updates(params, updates)
+  np.testing.assert_array_equal(after['text']['kernel'], 1.0)
+  assert (after['dit']['kernel'] < 1).all()
+  sizes = [leaf.size for leaf in jax.tree.leaves(opt_state)]
+  assert sum(size == 3 for size in sizes) == 2  # two moments, one leaf
+  with pytest.raises(UserError, match='regular expression'):
+    optimizer.OptimizerConfig(frozen='(')
 
 
 def test_clipping_bounds_the_update():

@@ -13,7 +13,8 @@ from jaxvid.errors import UserError
 from jaxvid.models.dit import DiTConfig
 from jaxvid.models.text import TextConfig
 from jaxvid.objectives.flow_matching import FlowConfig
-from jaxvid.training import diffusion, loop, optimizer, shapes, state
+from jaxvid.training import diffusion, loop, optimizer, shapes
+from jaxvid.training.step import single
 
 FRAMES = 4
 
@@ -95,12 +96,13 @@ def test_every_leaf_moves(forcing):
     steps=10,
     optimizer=optimizer.OptimizerConfig(warmup_steps=0, weight_decay=0.0),
   )
-  tx = optimizer.create(settings.optimizer, settings.steps)
-  step = jax.jit(loop.make_step(settings, task, tx, jax.random.key(1)))
+  method = single(task.loss, settings.optimizer, settings.steps)
+  update, key = jax.jit(method.update), jax.random.key(1)
   before = jax.jit(task.init)(jax.random.key(0))
-  after = state.create(before, tx)
-  for _ in range(3):  # the first moves only what follows the zero head
-    after, _ = step(after, make_batch())
+  after = method.create(before)
+  for i in range(3):  # the first moves only what follows the zero head
+    now = jax.random.fold_in(key, i)
+    after, _ = update(after, None, make_batch(), now)
   still = [
     jax.tree_util.keystr(path)
     for (path, old), new in zip(

@@ -37,13 +37,19 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
       'loop': {
         'steps': 1500,
         'init_from': f'{runs}/teacher_short',
-        'optimizer': {'learning_rate': 1e-3, 'warmup_steps': 50},
+        'optimizer': {
+          'kind': 'muon',
+          'learning_rate': 4e-3,
+          'warmup_steps': 50,
+          # One text encoder for the teacher and all its students.
+          'frozen': '^text/',
+        },
       },
       'diffusion': {
         'dit': dataclasses.asdict(dit),
         'text': dataclasses.asdict(text),
         'tokenizer': shapes.TOKENIZER,
-        'flow': {'forcing': forcing, 'chunk': 3},
+        'flow': {'forcing': forcing, 'chunk': 3, 'shift': 2.2},
         'data': {
           'latents': f'data/latents/long_{shapes.PIXELS[size]}',
           'frames': 12,

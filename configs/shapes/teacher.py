@@ -48,6 +48,8 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
           'kind': 'muon',
           'learning_rate': rate,
           'warmup_steps': 100 if stage == 'short' else 25,
+          # One text encoder for the teacher and all its students.
+          'frozen': '' if stage == 'short' else '^text/',
         },
       },
       'diffusion': {

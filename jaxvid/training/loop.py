@@ -12,19 +12,14 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 
 from jaxvid.errors import UserError
 from jaxvid.parallel import mesh as meshes
-from jaxvid.training import checkpoint, optimizer, report
-from jaxvid.training import state as states
+from jaxvid.training import checkpoint, report
 from jaxvid.training.optimizer import OptimizerConfig
 from jaxvid.training.state import Params, TrainState
-
-Batch = Mapping[str, Any]
-Metrics = Mapping[str, jax.Array]
+from jaxvid.training.step import Batch, Loss, Method, Metrics, single
 
 
 class BatchIterator(Protocol):
@@ -85,23 +80,32 @@ class TrainTask:
 
   Attributes:
     init: key -> parameters.
-    loss: (params, batch, key) -> (scalar, dict of scalars). Pure; the mean
-      over the batch, so that equal parts can be averaged.
     batches: (seed, state or None) -> resumable iterator of dicts of arrays
       with a leading batch axis. The state is what `get_state` returned; JSON.
+    loss: (params, batch, key) -> (scalar, dict of scalars). Pure; the mean
+      over the batch, so that equal parts can be averaged.
+    method: settings -> how to learn, where one loss is not enough; then
+      `loss` is not used.
     config: JSON values that say how to build the model; saved with it.
     sample: optional (params, key) -> dict of uint8 videos [N, F, H, W, 3].
     adapt: optional; brings weights given by `init_from` into the layout that
       `init` makes.
+    load: optional; parameters to start a fresh run from, instead of `init`'s
+      random ones.
+    frozen: optional; loads networks that are used and never trained. They
+      live on the mesh like the others and are in no checkpoint.
     rules: where parameters live on a mesh, see `parallel.mesh`.
   """
 
   init: Callable[[jax.Array], Params]
-  loss: Callable[[Params, Batch, jax.Array], tuple[jax.Array, Metrics]]
   batches: Callable[[int, dict[str, Any] | None], BatchIterator]
+  loss: Loss | None = None
+  method: Callable[['LoopConfig'], Method] | None = None
   config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   sample: Callable[[Params, jax.Array], Mapping[str, np.ndarray]] | None = None
   adapt: Callable[[Params], Params] | None = None
+  load: Callable[[], Params] | None = None
+  frozen: Callable[[], Params] | None = None
   rules: meshes.Rules = ()
 
 
@@ -126,8 +130,9 @@ def train(
       checkpoint.open_manager(workdir, settings.keep)
     ) as manager,
   ):
-    tx = optimizer.create(settings.optimizer, settings.steps)
-    state, position = _start(settings, task, tx, manager, mesh)
+    method = _method(settings, task)
+    state, position = _start(settings, task, method, manager, mesh)
+    frozen = _frozen(task, mesh)
     start = int(state.step)
     summaries = report.Summaries(workdir, start)
     with (
@@ -135,28 +140,47 @@ def train(
       report.progress(start, settings.steps) as show,
     ):
       return _run(
-        settings, task, tx, mesh, manager, state, position, summaries, show
+        settings,
+        task,
+        method,
+        mesh,
+        manager,
+        state,
+        frozen,
+        position,
+        summaries,
+        show,
       )
 
 
 def _run(
-  settings, task, tx, mesh, manager, state, position, summaries, show
+  settings,
+  task,
+  method,
+  mesh,
+  manager,
+  state,
+  frozen,
+  position,
+  summaries,
+  show,
 ) -> TrainState:
   """The loop itself."""
   _, step_key, sample_key = _keys(settings.seed)
   shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
-  update = jax.jit(
-    make_step(settings, task, tx, step_key),
-    donate_argnums=0,
-    out_shardings=(shardings, None),
-  )
+
+  def step(state, frozen, batch):
+    key = jax.random.fold_in(step_key, state.step)
+    return method.update(state, frozen, batch, key)
+
+  update = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
   batches = task.batches(settings.seed, position)
   place = _placer(mesh)
   pending: list[Metrics] = []
   saved, saved_at = int(state.step), time.monotonic()
   with _stop_requested() as stopped:
     for step in range(int(state.step) + 1, settings.steps + 1):
-      state, metrics = update(state, place(next(batches)))
+      state, metrics = update(state, frozen, place(next(batches)))
       position = batches.get_state()
       if pending:  # the step before: checking it costs no waiting
         _check_finite(pending[-1], step - 1, saved)
@@ -185,73 +209,27 @@ def _run(
   return state
 
 
-def make_step(
-  settings: LoopConfig,
-  task: TrainTask,
-  tx: optax.GradientTransformation,
-  key: jax.Array,
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-  """One optimiser step as a pure function of state and batch."""
-  rate = optimizer.schedule(settings.optimizer, settings.steps)
-  gradient = jax.value_and_grad(task.loss, has_aux=True)
-
-  def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-    now = jax.random.fold_in(key, state.step)
-    (loss, metrics), grads = _accumulate(
-      gradient, state.params, batch, now, settings.microbatches
-    )
-    updates, opt_state = tx.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    metrics = {
-      **metrics,
-      'loss': loss,
-      'grad_norm': optax.tree.norm(grads),
-      'learning_rate': rate(state.step),
-    }
-    state = TrainState(
-      step=state.step + 1,
-      params=params,
-      ema=states.update_ema(state.ema, params, state.step, settings.ema_decay),
-      opt_state=opt_state,
-    )
-    return state, metrics
-
-  return step
+def _method(settings: LoopConfig, task: TrainTask) -> Method:
+  """The task's own way to learn, or plain descent on its loss."""
+  if task.method is not None:
+    return task.method(settings)
+  if task.loss is None:
+    raise ValueError('a task needs a loss or a method')
+  return single(
+    task.loss,
+    settings.optimizer,
+    settings.steps,
+    settings.microbatches,
+    settings.ema_decay,
+  )
 
 
-def _accumulate(gradient, params, batch, key, parts: int):
-  """Mean loss, metrics and gradients over `parts` equal parts of a batch."""
-  if parts == 1:
-    return gradient(params, batch, key)
-
-  def split(leaf):
-    if leaf.shape[0] % parts:
-      raise UserError(
-        f'microbatches={parts} does not divide the batch of {leaf.shape[0]}'
-      )
-    # Strided, so that each part stays spread over the devices.
-    rest = leaf.reshape(leaf.shape[0] // parts, parts, *leaf.shape[1:])
-    return jnp.swapaxes(rest, 0, 1)
-
-  def body(total, part):
-    index, piece = part
-    out = gradient(params, piece, jax.random.fold_in(key, index))
-    return jax.tree.map(jnp.add, total, out), None
-
-  pieces = jax.tree.map(split, batch)
-  first = jax.tree.map(lambda leaf: leaf[0], pieces)
-  shapes = jax.eval_shape(gradient, params, first, key)
-  zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-  total, _ = jax.lax.scan(body, zeros, (jnp.arange(parts), pieces))
-  return jax.tree.map(lambda leaf: leaf / parts, total)
-
-
-def _start(settings, task, tx, manager, mesh):
+def _start(settings, task, method, manager, mesh):
   """The state to start from and that of the data iterator, if any."""
   init_key, _, _ = _keys(settings.seed)
 
   def init(key):
-    return states.create(task.init(key), tx)
+    return method.create(task.init(key))
 
   template = jax.eval_shape(init, init_key)
   places = meshes.tree_shardings(template, mesh, task.rules)
@@ -264,14 +242,26 @@ def _start(settings, task, tx, manager, mesh):
       places,
     )
     return checkpoint.restore(manager, template)
-  if not settings.init_from:
+  if settings.init_from:
+    _, params = checkpoint.load_params(settings.init_from, dtype='float32')
+    if task.adapt is not None:
+      params = task.adapt(params)
+  elif task.load is not None:
+    params = task.load()
+  else:
     return jax.jit(init, out_shardings=places)(init_key), None
-  _, params = checkpoint.load_params(settings.init_from, dtype='float32')
-  if task.adapt is not None:
-    params = task.adapt(params)
-  checkpoint.check_tree(params, template.params, settings.init_from)
-  create = jax.jit(lambda tree: states.create(tree, tx), out_shardings=places)
+  where = settings.init_from or 'the weights to start from'
+  checkpoint.check_tree(params, template.params, where)
+  create = jax.jit(method.create, out_shardings=places)
   return create(jax.device_put(params, places.params)), None
+
+
+def _frozen(task: TrainTask, mesh) -> Params:
+  """The task's frozen networks on the mesh."""
+  if task.frozen is None:
+    return None
+  params = task.frozen()
+  return jax.device_put(params, meshes.tree_shardings(params, mesh, task.rules))
 
 
 def _keys(seed: int):

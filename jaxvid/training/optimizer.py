@@ -1,6 +1,8 @@
 """AdamW or Muon with warm-up, a schedule, clipping and a decay mask."""
 
 import dataclasses
+import functools
+import re
 from typing import Any
 
 import jax
@@ -35,6 +37,9 @@ class OptimizerConfig:
     weight_decay: decoupled weight decay; norms, biases and modulations are
       spared.
     clip_norm: largest global gradient norm; 0 turns clipping off.
+    frozen: regular expression; parameters whose path (`dit/head/bias`)
+      contains a match stay as they are and need no optimiser state. '' =
+      none.
   """
 
   kind: str = 'adamw'
@@ -47,6 +52,7 @@ class OptimizerConfig:
   eps: float = 1e-8
   weight_decay: float = 0.01
   clip_norm: float = 1.0
+  frozen: str = ''
 
   def __post_init__(self):
     if self.kind not in KINDS:
@@ -59,6 +65,12 @@ class OptimizerConfig:
       )
     if self.learning_rate <= 0:
       raise UserError(f'learning_rate must be > 0, not {self.learning_rate}')
+    try:
+      re.compile(self.frozen)
+    except re.error as error:
+      raise UserError(
+        f'frozen={self.frozen!r} is no regular expression: {error}'
+      ) from error
     if self.warmup_steps < 0:
       raise UserError(f'warmup_steps must be >= 0, not {self.warmup_steps}')
 
@@ -109,7 +121,19 @@ def create(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
         mask=decay_mask,
       )
     )
-  return optax.chain(*parts)
+  tx = optax.chain(*parts)
+  if not config.frozen:
+    return tx
+  labels = functools.partial(_labels, re.compile(config.frozen))
+  return optax.partition({'train': tx, 'freeze': optax.set_to_zero()}, labels)
+
+
+def _labels(frozen: re.Pattern, params: Any) -> Any:
+  def label(path, _):
+    name = jax.tree_util.keystr(path, simple=True, separator='/')
+    return 'freeze' if frozen.search(name) else 'train'
+
+  return jax.tree.map_with_path(label, params)
 
 
 def matrices(params: Any) -> Any:

@@ -1,0 +1,221 @@
+"""Settings of few-step students: the four axes as one table of choices."""
+
+import dataclasses
+from typing import Literal
+
+import jax.numpy as jnp
+
+from jaxvid.data import prompt_sources
+from jaxvid.diffusion import describe
+from jaxvid.errors import UserError
+from jaxvid.memory import MemoryConfig
+from jaxvid.models.discriminator import Discriminator, DiscriminatorConfig
+from jaxvid.models.dit import DiT, DiTConfig
+from jaxvid.models.text import TextConfig
+from jaxvid.objectives.flow_distribution import FlowDistributionConfig
+from jaxvid.objectives.gan import GANConfig
+from jaxvid.objectives.sid import SiDConfig
+from jaxvid.stream.stream import Settings
+from jaxvid.training.optimizer import OptimizerConfig
+from jaxvid.training.rollout import RolloutConfig
+
+Objective = Literal['dmd', 'sid', 'gan']
+Target = Literal['causal', 'teacher', 'gradient']
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+  """Where the networks start; folders of weights or runs.
+
+  Attributes:
+    student: the few-step student, after its initialisation; with the text
+      encoder, unless `text` is given.
+    teacher: the frozen bidirectional teacher (real score).
+    critic: the fake score; '' = the teacher's weights.
+    causal: the frozen many-tick generator that the regression aims at; '' =
+      the student as it starts.
+    text: the frozen text encoder; '' = the student's.
+  """
+
+  student: str
+  teacher: str
+  critic: str = ''
+  causal: str = ''
+  text: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class DistillData:
+  """What the student learns from.
+
+  Attributes:
+    prompts: prompts alone, for objectives that need no video.
+    latents: folder of cached latents with captions, for those that do; ''
+      = prompts alone.
+    batch: prompts per step.
+    worker_count: processes that prepare batches.
+  """
+
+  prompts: prompt_sources.PromptConfig = dataclasses.field(
+    default_factory=prompt_sources.PromptConfig
+  )
+  latents: str = ''
+  batch: int = 64
+  worker_count: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class DistillConfig:
+  """A student, its teacher and how one learns from the other.
+
+  Attributes:
+    dit: sizes of student and critic.
+    text: sizes of the text encoder.
+    tokenizer: folder of the tokenizer.
+    weights: where the networks start.
+    data: prompts or latents.
+    size: latent (height, width).
+    schedule: the student's ticks and commit rule.
+    digits: draw each chunk's number of ticks from these, '12345'; '' = the
+      schedule's own. One student then serves any digit string.
+    sink, window, positions: the student's memory.
+    chunk: latent frames per chunk.
+    rollout: length, exits, history.
+    history: what a chunk sees: 'self' rolls out; 'teacher' and 'diffusion'
+      show real latents, clean or noisy (CausVid), all chunks in one pass.
+    objective: 'dmd', 'sid' or 'gan'.
+    guidance: weight w of the teacher in u + w (c - u).
+    score: noise levels and form of the scores.
+    gan: of objective 'gan'.
+    layers: blocks of the critic that its discriminator reads.
+    flow: eq. 12 of DiagDistill; None = the objective alone.
+    target: what its regressions aim at, from the same noise: the causal
+      generator's video, the end of the teacher's ODE, or ('gradient', the
+      released default) x - DMD gradient.
+    target_schedule: ticks of that target.
+    target_guidance: its guidance weight.
+    vae: folder of the VAE that turns the frame before the clip into its
+      first latent, when a rollout is longer than the clip; '' = the first
+      chunk of such a clip is not scored.
+    generator_every: critic steps per student step.
+    critic_optimizer: of critic and discriminator.
+    motion_decay: of the averaged motion head.
+    average_after: student steps before averaging of its weights starts.
+    teacher_dit: sizes of the teacher; None = the student's.
+    scan: scan over layers (little memory, quick to compile) or unroll them.
+    dtype: compute type.
+  """
+
+  dit: DiTConfig
+  text: TextConfig
+  tokenizer: str
+  weights: Weights
+  data: DistillData
+  size: tuple[int, int] = (8, 8)
+  schedule: describe.Spec = dataclasses.field(default_factory=describe.Spec)
+  digits: str = ''
+  sink: int = 3
+  window: int = 9
+  positions: str = 'absolute'
+  chunk: int = 3
+  rollout: RolloutConfig = dataclasses.field(default_factory=RolloutConfig)
+  history: Literal['self', 'teacher', 'diffusion'] = 'self'
+  objective: Objective = 'dmd'
+  guidance: float = 4.0
+  score: SiDConfig = dataclasses.field(default_factory=SiDConfig)
+  gan: GANConfig = dataclasses.field(default_factory=GANConfig)
+  layers: tuple[int, ...] = ()
+  flow: FlowDistributionConfig | None = None
+  target: Target = 'causal'
+  target_schedule: describe.Spec = dataclasses.field(
+    default_factory=lambda: describe.Spec('self_forcing')
+  )
+  target_guidance: float = 1.0
+  vae: str = ''
+  generator_every: int = 5
+  critic_optimizer: OptimizerConfig = dataclasses.field(
+    default_factory=OptimizerConfig
+  )
+  motion_decay: float = 0.95
+  average_after: int = 0
+  teacher_dit: DiTConfig | None = None
+  scan: bool = True
+  dtype: str = 'float32'
+
+  def __post_init__(self):
+    if self.dit.text_dim != self.text.dim:
+      raise UserError(
+        f'dit.text_dim={self.dit.text_dim} must equal text.dim={self.text.dim}'
+      )
+    teacher = self.teacher_dit or self.dit
+    if teacher.out_dim != self.dit.out_dim:
+      raise UserError(
+        f'the teacher makes latents of {teacher.out_dim} channels, the '
+        f'student of {self.dit.out_dim}'
+      )
+    if self.generator_every < 1:
+      raise UserError(
+        f'generator_every must be >= 1, not {self.generator_every}'
+      )
+    if (self.objective == 'gan') != bool(self.layers):
+      raise UserError(
+        "objective 'gan', and no other, needs layers, the blocks that the "
+        'discriminator reads'
+      )
+    if self.objective != 'dmd' and self.flow is not None:
+      raise UserError(f"flow extends objective 'dmd', not '{self.objective}'")
+    if set(self.digits) - set('12345'):
+      raise UserError(f'digits={self.digits!r} may hold 1 to 5 only')
+    if self.real_clips and not self.data.latents:
+      raise UserError('these settings need real clips: give data.latents')
+
+  @property
+  def real_clips(self) -> bool:
+    """Whether a step needs real latents."""
+    return (
+      self.history != 'self'
+      or self.objective == 'gan'
+      or bool(self.rollout.truth_after)
+    )
+
+  @property
+  def frames(self) -> int:
+    """Latent frames of the clip that is scored."""
+    return self.rollout.gradient_chunks * self.chunk
+
+  def stream(
+    self, spec: describe.Spec, guidance: float = 1.0, spare: int = 0
+  ) -> Settings:
+    """Settings of a stream in this memory."""
+    _, rows, columns = self.dit.patch_size
+    memory = MemoryConfig(
+      self.size[0] // rows,
+      self.size[1] // columns,
+      self.sink,
+      self.window,
+      self.chunk,
+      self.positions,
+      spare=spare,
+    )
+    schedule = describe.build(spec)
+    return Settings(self.dit, memory, schedule, guidance, self.scan, self.dtype)
+
+  @property
+  def student(self) -> Settings:
+    """The student's stream, with room to replay a clip."""
+    return self.stream(self.schedule, spare=self.frames - self.chunk)
+
+  @property
+  def network(self) -> DiT:
+    return DiT(self.dit, jnp.dtype(self.dtype), self.scan)
+
+  @property
+  def teacher_network(self) -> DiT:
+    sizes = self.teacher_dit or self.dit
+    return DiT(sizes, jnp.dtype(self.dtype), self.scan)
+
+  @property
+  def judge(self) -> Discriminator:
+    """The discriminator's head on the critic's blocks."""
+    config = DiscriminatorConfig(self.dit, self.layers, 4 * self.dit.dim)
+    return Discriminator(config, jnp.dtype(self.dtype))

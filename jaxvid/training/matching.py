@@ -1,0 +1,229 @@
+"""One step of distribution matching: the student now and then, the critic.
+
+The critic learns every step, the student every n-th. Both roll out anew, so
+the critic always judges what the student makes now. The whole step is one
+pure function; the loop jits it with donated state.
+
+Sources: DMD2; Self-Forcing `model/dmd.py`, `trainer/distillation.py`;
+DiagDistill, section 3.3 and appendix G.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxvid.models import motion, vae
+from jaxvid.models import text as text_lib
+from jaxvid.objectives import dmd, flow_distribution, gan, sid
+from jaxvid.training import optimizer, scores
+from jaxvid.training import state as states
+from jaxvid.training.clips import make_clip, scored
+from jaxvid.training.distill_config import DistillConfig
+from jaxvid.training.loop import LoopConfig
+from jaxvid.training.scores import Texts
+from jaxvid.training.state import TrainState
+from jaxvid.training.step import Method, Metrics
+
+GENERATOR = ('dit', 'motion')
+CRITIC = ('critic', 'judge')
+
+
+def method(
+  config: DistillConfig,
+  settings: LoopConfig,
+  negative: tuple[Any, Any],
+  codec: vae.VAEConfig | None = None,
+) -> Method:
+  """How the student and its critic learn.
+
+  Args:
+    config: of the distillation.
+    settings: of the run; its optimiser is the student's.
+    negative: ids and mask `[1, text_len]` of the negative prompt.
+    codec: sizes of the frozen VAE, if there is one.
+  """
+  every = config.generator_every
+  turns = max(1, settings.steps // every)
+  student_tx = optimizer.create(settings.optimizer, turns)
+  critic_tx = optimizer.create(config.critic_optimizer, settings.steps)
+  rate = optimizer.schedule(settings.optimizer, turns)
+
+  def create(params) -> TrainState:
+    chosen = {name: params[name] for name in GENERATOR}
+    judging = {name: params[name] for name in CRITIC}
+    return TrainState(
+      step=jnp.zeros((), jnp.int32),
+      params=params,
+      ema=jax.tree.map(jnp.copy, chosen),
+      opt_state={
+        'student': student_tx.init(chosen),
+        'critic': critic_tx.init(judging),
+      },
+    )
+
+  def update(state, frozen, batch, key) -> tuple[TrainState, Metrics]:
+    student_key, critic_key = jax.random.split(key)
+    texts = _encode(config, frozen, batch, negative)
+    real = batch.get('latents')
+    real = None if real is None else real.astype(jnp.float32)
+    inputs = frozen, texts, real
+
+    def turn(state):
+      return _student_turn(
+        config, settings, codec, student_tx, state, inputs, student_key
+      )
+
+    shapes = jax.eval_shape(turn, state)[1]
+
+    def wait(state):
+      # Not a number: left out of the means that are reported.
+      return state, jax.tree.map(
+        lambda leaf: jnp.full(leaf.shape, jnp.nan, leaf.dtype), shapes
+      )
+
+    due = state.step % every == 0
+    state, metrics = jax.lax.cond(due, turn, wait, state)
+    state, critic_metrics = _critic_turn(
+      config, codec, critic_tx, state, inputs, critic_key
+    )
+    norms = critic_metrics['critic_norm'], metrics['student_norm']
+    metrics = {
+      **metrics,
+      **critic_metrics,
+      'loss': critic_metrics['critic_loss'],
+      'grad_norm': norms[0] + jnp.where(due, norms[1], 0),
+      'learning_rate': rate(state.step // every),
+    }
+    return state.replace(step=state.step + 1), metrics
+
+  return Method(create, update)
+
+
+def _encode(config: DistillConfig, frozen, batch, negative) -> Texts:
+  """Prompts and the negative prompt through the frozen encoder."""
+  size = batch['ids'].shape[0]
+  ids, mask = (
+    jnp.concatenate([batch[name], jnp.asarray(row, batch[name].dtype)])
+    for name, row in zip(('ids', 'mask'), negative, strict=True)
+  )
+  out = text_lib.encode(
+    config.text, frozen['text'], ids, mask, jnp.dtype(config.dtype)
+  )
+  out = jax.lax.stop_gradient(out)
+  empty = jnp.broadcast_to(out[size:], (size, *out.shape[1:]))
+  return Texts(out[:size], empty)
+
+
+def _student_turn(config, settings, codec, tx, state, inputs, key):
+  """Updates student and motion head; the critic is only asked."""
+  chosen = {name: state.params[name] for name in GENERATOR}
+
+  def loss(chosen):
+    params = {**state.params, **chosen}
+    return student_loss(config, codec, params, state.ema, inputs, key)
+
+  (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(chosen)
+  updates, opt_state = tx.update(grads, state.opt_state['student'], chosen)
+  chosen = optax.apply_updates(chosen, updates)
+  turn = state.step // config.generator_every
+  since = turn - config.average_after
+  dit = states.update_ema(
+    state.ema['dit'], chosen['dit'], jnp.maximum(since, 0), settings.ema_decay
+  )
+  # Averaging starts from the weights of that moment.
+  dit = jax.tree.map(
+    lambda mean, now: jnp.where(since > 0, mean, now), dit, chosen['dit']
+  )
+  head = motion.update_target(
+    state.ema['motion'], chosen['motion'], config.motion_decay
+  )
+  state = state.replace(
+    params={**state.params, **chosen},
+    ema={'dit': dit, 'motion': head},
+    opt_state={**state.opt_state, 'student': opt_state},
+  )
+  norm = optax.tree.norm(grads)
+  return state, {**metrics, 'student_loss': value, 'student_norm': norm}
+
+
+def _critic_turn(config, codec, tx, state, inputs, key):
+  """Updates critic and discriminator on what the student makes now."""
+  _, texts, real = inputs
+  clip_key, loss_key = jax.random.split(key)
+  student = state.params['dit']
+  clip = make_clip(config, codec, student, inputs, clip_key, gradient=False)
+  judging = {name: state.params[name] for name in CRITIC}
+
+  def loss(judging):
+    if config.objective == 'gan':
+      logits = scores.logits(config, judging, texts)
+      return gan.discriminator_loss(
+        logits, clip.x, scored(config, real), loss_key, config.gan
+      )
+    velocity = scores.velocity(config.network, judging['critic'], texts.prompt)
+    return dmd.critic_loss(velocity, clip.x, loss_key, config.score, clip.mask)
+
+  (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(judging)
+  updates, opt_state = tx.update(grads, state.opt_state['critic'], judging)
+  judging = optax.apply_updates(judging, updates)
+  state = state.replace(
+    params={**state.params, **judging},
+    opt_state={**state.opt_state, 'critic': opt_state},
+  )
+  norm = optax.tree.norm(grads)
+  return state, {**metrics, 'critic_loss': value, 'critic_norm': norm}
+
+
+def student_loss(config: DistillConfig, codec, params, ema, inputs, key):
+  """The student's objective.
+
+  Args:
+    config: settings.
+    codec: sizes of the frozen VAE, or None.
+    params: of all trained networks.
+    ema: averages, of which the motion head's is used.
+    inputs: frozen networks, `Texts`, real latents or None.
+    key: randomness of rollout and scores.
+
+  Returns:
+    A scalar and metrics.
+  """
+  frozen, texts, real = inputs
+  clip_key, loss_key = jax.random.split(key)
+  clip = make_clip(config, codec, params['dit'], inputs, clip_key, True)
+  critic = jax.lax.stop_gradient(params['critic'])
+  if config.objective == 'gan':
+    judging = {'critic': critic, 'judge': params['judge']}
+    logits = scores.logits(config, jax.lax.stop_gradient(judging), texts)
+    return gan.generator_loss(
+      logits, clip.x, scored(config, real), loss_key, config.gan
+    )
+  fake = scores.denoiser(scores.velocity(config.network, critic, texts.prompt))
+  guided = scores.denoiser(scores.guided(config, frozen['teacher'], texts))
+  if config.objective == 'sid':
+    return sid.generator_loss(
+      guided, fake, clip.x, loss_key, config.score, clip.mask
+    )
+  if config.flow is None:
+    return dmd.generator_loss(
+      guided, fake, clip.x, loss_key, config.score, clip.mask
+    )
+  fake_x0, real_x0, _ = dmd.predictions(
+    guided, fake, clip.x, loss_key, config.score
+  )
+  target = clip.target
+  if target is None:
+    x = jax.lax.stop_gradient(clip.x)
+    target = x - dmd.gradient(x, fake_x0, real_x0, config.score.normalise)
+  return flow_distribution.total(
+    clip.x,
+    fake_x0,
+    real_x0,
+    target,
+    params['motion'],
+    ema['motion'],
+    config.flow,
+    clip.mask,
+  )
