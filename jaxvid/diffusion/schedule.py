@@ -113,6 +113,10 @@ class Schedule:
     """Time steps of a chunk's ticks, as the model is told them."""
     return tuple(level.t for level in self.row(chunk))
 
+  def levels(self) -> tuple[float, ...]:
+    """Time steps that any chunk passes through, falling."""
+    return tuple(sorted({t for row in self.rows for t, _ in row}, reverse=True))
+
   def context(self, chunk: int) -> Level:
     """Level at which the chunk stays in memory."""
     return self.row(chunk)[-1] if self.extra is None else self.extra

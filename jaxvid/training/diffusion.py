@@ -11,7 +11,7 @@ import numpy as np
 from jaxvid.data import loaders
 from jaxvid.data.tokenizer import Tokenizer
 from jaxvid.errors import UserError
-from jaxvid.memory.plan import parallel
+from jaxvid.memory.plan import ParallelPlan, parallel
 from jaxvid.models import text as text_lib
 from jaxvid.models.dit import DiT, DiTConfig
 from jaxvid.models.layers import stack_layers, unstack_layers
@@ -163,22 +163,36 @@ def loss(config: DiffusionConfig, params, batch, key):
 def training_plan(
   config: DiffusionConfig, frames: int, height: int, width: int
 ):
+  """The plan that `flow.forcing` asks for; see `forcing_plan`."""
+  forcing, chunk = config.flow.forcing, config.flow.chunk
+  return forcing_plan(config.dit, forcing, chunk, frames, height, width)
+
+
+def forcing_plan(
+  dit: DiTConfig,
+  forcing: str,
+  chunk: int,
+  frames: int,
+  height: int,
+  width: int,
+) -> ParallelPlan:
   """What attends what: everything, the past, or the clean past.
 
   Args:
-    config: settings; `flow.forcing` and `flow.chunk` decide.
+    dit: sizes.
+    forcing: 'none', 'diffusion' or 'teacher', see `FlowConfig`.
+    chunk: latent frames per chunk.
     frames: latent frames F of a clip.
     height: rows of tokens.
     width: columns of tokens.
   """
-  index, chunk = np.arange(frames), config.flow.chunk
+  index = np.arange(frames)
   tokens, ranges = height * width, None
-  if config.flow.forcing == 'diffusion':
+  if forcing == 'diffusion':
     ranges = jnp.asarray(block_causal(frames, chunk, tokens))
-  elif config.flow.forcing == 'teacher':
+  elif forcing == 'teacher':
     ranges = jnp.asarray(teacher_forcing(frames, chunk, tokens))
     index = np.concatenate([index, index])
-  dit = config.dit
   return parallel(
     index, height, width, dit.head_dim, ranges, theta=dit.rope_theta
   )
