@@ -1,6 +1,6 @@
-"""Measures the memory of conversions; run by test_convert_task.
+"""Measures the memory of checkpoints; run by test_convert_task.
 
-Prints one line per conversion: its name and the growth of the process at the
+Prints one line per job: its name and the growth of the process at the
 worst moment, in units of the checkpoint's size.
 """
 
@@ -11,9 +11,11 @@ import sys
 import numpy as np
 import torch_writer
 
-from jaxvid.convert import checkpoint, orbax_file, specs
+from jaxvid.convert import checkpoint, specs
 from jaxvid.models import dit
+from jaxvid.storage import weights
 from jaxvid.tasks import convert
+from jaxvid.training import checkpoint as ours_lib
 
 CONFIG = dit.DiTConfig(
   dim=1024, ffn_dim=4096, num_heads=8, num_layers=3, text_dim=256
@@ -40,8 +42,8 @@ def main(folder: pathlib.Path) -> None:
   torch_writer.save(source, {'generator_ema': tensors})
   del tensors
   size = os.path.getsize(source)
-  orbax_file.save(folder / 'warm', {'a': np.zeros(3)}, {})
-  orbax_file.load(folder / 'warm')
+  weights.save(folder / 'warm', {'a': np.zeros(3)}, {})
+  weights.load(folder / 'warm')
 
   def task(source, target, **options):
     config = convert.Config(str(source), str(target), **options)
@@ -58,6 +60,10 @@ def main(folder: pathlib.Path) -> None:
     return checkpoint.transfer(params, np.array)
 
   measure('arrays', size, load)
+  measure('read', size, lambda: ours_lib.load_params(ours))
+  _, params = ours_lib.load_params(ours)
+  measure('write', size, lambda: weights.save(ours, params, {}))
+  measure('cast', size, lambda: weights.save(ours, params, {}, 'bfloat16'))
 
 
 if __name__ == '__main__':

@@ -11,6 +11,7 @@ import pytest
 from jaxvid.errors import UserError
 from jaxvid.models import tae, vae
 from jaxvid.objectives import reconstruction
+from jaxvid.storage import weights
 from jaxvid.tasks import reconstruct, train
 from jaxvid.training import autoencoder, checkpoint
 from jaxvid.training.autoencoder import ClipConfig, TAETraining, VAETraining
@@ -32,7 +33,7 @@ def frozen(tmp_path_factory):
   params = jax.jit(vae.init, static_argnums=0)(MODEL, jax.random.key(0))
   training = VAETraining(MODEL, CLIPS)
   head, params = autoencoder.exported_vae(training, params)
-  checkpoint.save_params(path, params, head)
+  weights.save(path, params, head)
   return path
 
 
@@ -133,7 +134,7 @@ def test_train_and_measure(frozen, tmp_path, capsys):
 
 def test_load_vae_names_what_is_wrong(tmp_path):
   path = str(tmp_path / 'other')
-  checkpoint.save_params(path, {'a': jnp.ones(2)}, {'toy': 1})
+  weights.save(path, {'a': jnp.ones(2)}, {'toy': 1})
   with pytest.raises(UserError, match='does not describe a vae'):
     autoencoder.load_vae(path)
   with pytest.raises(UserError, match='no weights'):

@@ -9,6 +9,7 @@ import pytest
 import training_toy as toy
 
 from jaxvid.errors import UserError
+from jaxvid.storage import weights
 from jaxvid.training import checkpoint, loop
 
 
@@ -20,14 +21,14 @@ def make_params():
 
 
 @pytest.fixture
-def weights(tmp_path):
+def folder(tmp_path):
   path = tmp_path / 'weights'
-  checkpoint.save_params(path, make_params(), {'dim': 4})
+  weights.save(path, make_params(), {'dim': 4})
   return path
 
 
-def test_weights_come_back(weights):
-  config, params = checkpoint.load_params(weights)
+def test_weights_come_back(folder):
+  config, params = checkpoint.load_params(folder)
   assert config == {'dim': 4}
   jax.tree.map(np.testing.assert_array_equal, params, make_params())
   assert params['head']['bias'].dtype == jnp.bfloat16
@@ -35,18 +36,18 @@ def test_weights_come_back(weights):
 
 def test_weights_cast_both_ways(tmp_path):
   path = tmp_path / 'small'
-  checkpoint.save_params(path, make_params(), {}, dtype='float16')
+  weights.save(path, make_params(), {}, dtype='float16')
   _, stored = checkpoint.load_params(path)
   _, wide = checkpoint.load_params(path, dtype='float32')
   assert {leaf.dtype.name for leaf in jax.tree.leaves(stored)} == {'float16'}
   assert {leaf.dtype.name for leaf in jax.tree.leaves(wide)} == {'float32'}
 
 
-def test_saving_again_replaces(weights):
-  checkpoint.save_params(weights, {'w': jnp.ones(2)}, {'dim': 5})
-  config, params = checkpoint.load_params(weights)
+def test_saving_again_replaces(folder):
+  weights.save(folder, {'w': jnp.ones(2)}, {'dim': 5})
+  config, params = checkpoint.load_params(folder)
   assert config == {'dim': 5} and set(params) == {'w'}
-  assert [entry.name for entry in weights.parent.iterdir()] == ['weights']
+  assert [entry.name for entry in folder.parent.iterdir()] == ['weights']
 
 
 def test_missing_weights(tmp_path):
@@ -61,31 +62,31 @@ def test_foreign_folder(tmp_path):
 
 
 @pytest.mark.parametrize('text', ['{}', '[', '{"format": "other"}', '3'])
-def test_foreign_config(weights, text):
-  (weights / 'config.json').write_text(text)
+def test_foreign_config(folder, text):
+  (folder / 'config.json').write_text(text)
   with pytest.raises(UserError, match='not a jaxvid checkpoint'):
-    checkpoint.load_params(weights)
+    checkpoint.load_params(folder)
 
 
-def test_every_truncated_file_is_noticed(weights):
-  files = [file for file in (weights / 'params').rglob('*') if file.is_file()]
+def test_every_truncated_file_is_noticed(folder):
+  files = [file for file in (folder / 'params').rglob('*') if file.is_file()]
   assert files
   for file in files:
     content = file.read_bytes()
     file.write_bytes(content[: len(content) // 2] if content else b'x')
     with pytest.raises(UserError, match='damaged'):
-      checkpoint.load_params(weights)
+      checkpoint.load_params(folder)
     file.unlink()
     with pytest.raises(UserError, match='incomplete'):
-      checkpoint.load_params(weights)
+      checkpoint.load_params(folder)
     file.write_bytes(content)
-  checkpoint.load_params(weights)
+  checkpoint.load_params(folder)
 
 
 def test_unwritable_target(tmp_path):
   (tmp_path / 'file').write_text('')
   with pytest.raises(UserError, match='cannot write weights'):
-    checkpoint.save_params(tmp_path / 'file' / 'w', make_params(), {})
+    weights.save(tmp_path / 'file' / 'w', make_params(), {})
 
 
 def test_another_model_is_named():
@@ -134,7 +135,7 @@ def test_resuming_another_model_fails_clearly(tmp_path):
 
 def test_shipped_weights_say_nothing_of_where_they_were_made(tmp_path):
   target = tmp_path / 'somewhere' / 'weights'
-  checkpoint.save_params(target, {'w': jnp.ones((2, 2))}, {})
+  weights.save(target, {'w': jnp.ones((2, 2))}, {})
   for file in target.rglob('*'):
     if file.is_file():
       assert str(tmp_path).encode() not in file.read_bytes(), file

@@ -17,7 +17,6 @@ from jaxvid.convert import (
   checkpoint,
   lora,
   names,
-  orbax_file,
   rules,
   safetensors_file,
   specs,
@@ -25,6 +24,7 @@ from jaxvid.convert import (
 )
 from jaxvid.models import dit, text, vae
 from jaxvid.models.layers import stack_layers
+from jaxvid.storage import weights
 
 DIT = golden.path('dit/diffusion_pytorch_model.safetensors')
 VAE = golden.path('wan_vae/Wan2.1_VAE.pth')
@@ -81,8 +81,8 @@ def test_round_trips_keep_every_bit(tmp_path, path, kind, count):
   # Ours again; the config came along.
   assert checkpoint.load_checkpoint(file, kind)[0] == config
   assert_same(checkpoint.load_checkpoint(file)[1], params)
-  orbax_file.save(tmp_path / 'ours', params, {'a': 1})
-  settings, again = orbax_file.load(tmp_path / 'ours')
+  weights.save(tmp_path / 'ours', params, {'a': 1})
+  settings, again = weights.load(tmp_path / 'ours')
   assert settings == {'a': 1}
   assert_same(again, params)
 
@@ -102,12 +102,12 @@ def test_orbax_files_serve_both_modules(tmp_path):
   from jaxvid.training import checkpoint as training
 
   _, params = checkpoint.load_checkpoint(HALF)
-  orbax_file.save(tmp_path / 'a', params, {'x': 1})
+  weights.save(tmp_path / 'a', params, {'x': 1})
   settings, loaded = training.load_params(tmp_path / 'a')
   assert settings == {'x': 1}
   assert_same(jax.tree.map(np.asarray, loaded), params)
-  training.save_params(tmp_path / 'b', loaded, {'x': 2})
-  settings, loaded = orbax_file.load(tmp_path / 'b')
+  weights.save(tmp_path / 'b', loaded, {'x': 2})
+  settings, loaded = weights.load(tmp_path / 'b')
   assert settings == {'x': 2}
   assert_same(loaded, params)
 

@@ -23,7 +23,8 @@ HEIGHT = {
   name: len(STOREYS) - i for i, names in enumerate(STOREYS) for name in names
 }
 # Leaves import nothing but `errors`; the number is who may use them.
-LEAVES = {'errors': 0, 'config': HEIGHT['training'], 'parallel': HEIGHT['data']}
+LEAVES = {'errors': 0, 'parallel': HEIGHT['data']}
+LEAVES |= dict.fromkeys(('config', 'storage'), HEIGHT['training'])
 
 # The one step sideways: the network writes to and attends a memory object.
 SIDEWAYS = {('models', 'memory')}
@@ -32,7 +33,7 @@ SIDEWAYS = {('models', 'memory')}
 OPTIONAL = ('ml_collections', 'tensorflow_datasets', 'grain', 'av')
 OPTIONAL += ('tensorboardX', 'sentencepiece', 'ftfy', 'huggingface_hub')
 COMPUTE = ('models', 'ops', 'memory', 'diffusion', 'stream', 'objectives')
-COMPUTE += ('convert', 'parallel')
+COMPUTE += ('convert', 'parallel', 'storage')
 
 
 def modules(*packages):

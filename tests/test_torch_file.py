@@ -13,8 +13,9 @@ import pytest
 import torch_writer
 from torch_writer import Raw
 
-from jaxvid.convert import mapped, torch_file
+from jaxvid.convert import torch_file
 from jaxvid.errors import UserError
+from jaxvid.storage import mapped
 
 
 def test_golden_files_agree_with_the_same_weights_elsewhere():

@@ -12,8 +12,8 @@ from jaxvid.data.tokenizer import Tokenizer
 from jaxvid.models import tae
 from jaxvid.models.dit import DiTConfig
 from jaxvid.models.text import TextConfig
+from jaxvid.storage import weights
 from jaxvid.tasks import bundle
-from jaxvid.training import checkpoint
 
 TEXT_LEN = 12
 DIT = DiTConfig(
@@ -55,7 +55,7 @@ def write(folder: pathlib.Path) -> pathlib.Path:
     heads = {kind: dataclasses.asdict(c) for kind, c in configs.items()}
     if len(params) == 1:
       (params,) = params.values()
-    checkpoint.save_params(folder / name, params, heads)
+    weights.save(folder / name, params, heads)
   places = {'dit': 'model', 'text': 'model', 'tae': 'tae'}
   places = {kind: f'../{name}' for kind, name in places.items()}
   places['tokenizer'] = '../tokenizer'

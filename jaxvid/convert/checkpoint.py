@@ -11,16 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxvid.convert import lora as lora_lib
-from jaxvid.convert import (
-  mapped,
-  names,
-  rules,
-  safetensors_file,
-  sources,
-  specs,
-)
+from jaxvid.convert import names, rules, safetensors_file, sources, specs
 from jaxvid.errors import UserError
 from jaxvid.models.layers import unstack_layers
+from jaxvid.storage import mapped
 
 KINDS = (*specs.CONFIGS, 'lora')
 Params = dict[str, Any]

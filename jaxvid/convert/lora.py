@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxvid.convert import mapped, rules
+from jaxvid.convert import rules
 from jaxvid.errors import UserError
+from jaxvid.storage import mapped
 
 PREFIX = 'base_model.model.'
 _KEY = re.compile(

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
-from jaxvid.convert import mapped
 from jaxvid.errors import UserError
+from jaxvid.storage import mapped
 
 Rename = Callable[[str], str]
 

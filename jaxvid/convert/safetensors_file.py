@@ -17,8 +17,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from jaxvid.convert import mapped
 from jaxvid.errors import UserError
+from jaxvid.storage import mapped
 
 _DTYPES = {
   'F64': np.float64,

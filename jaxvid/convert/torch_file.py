@@ -19,9 +19,10 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from jaxvid.convert import mapped, plain_pickle
+from jaxvid.convert import plain_pickle
 from jaxvid.convert.plain_pickle import Damaged, Function
 from jaxvid.errors import UserError
+from jaxvid.storage import mapped
 
 _DTYPES = {
   'float64': np.float64,

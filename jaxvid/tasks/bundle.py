@@ -6,7 +6,7 @@ A bundle is a folder with `config.json`,
      "parts": {"dit": "model", "text": "model", "vae": "vae", "tae": "tae",
                "tokenizer": "../shapes_tokenizer"}}
 
-whose parts are folders written by `training.checkpoint.save_params`, or a
+whose parts are folders written by `storage.weights.save`, or a
 folder of Wan2.1-family weights as published. Parts are read when asked for.
 """
 
@@ -128,6 +128,28 @@ def open_bundle(weights: str, checkpoint: str = '', lora: str = '') -> Bundle:
   return _wan(folder, checkpoint, lora)
 
 
+def open_weights(
+  folder: str | os.PathLike, tokenizer: str, size: tuple[int, int]
+) -> Bundle:
+  """A run or a plain folder of weights, as a model without an autoencoder.
+
+  Args:
+    folder: workdir of a training run, or written by `storage.weights.save`;
+      holds a transformer and its text encoder.
+    tokenizer: folder of the tokenizer.
+    size: (height, width) of the videos in pixels.
+
+  Raises:
+    UserError: nothing there.
+  """
+  path = pathlib.Path(folder).expanduser()
+  if not path.is_dir():
+    raise UserError(f'no weights at {str(folder)!r}')
+  places = {'dit': '.', 'text': '.', 'tokenizer': pathlib.Path(tokenizer)}
+  places['tokenizer'] = places['tokenizer'].expanduser().absolute()
+  return _ours(path, {'parts': places, 'size': size})
+
+
 def find(weights: str) -> pathlib.Path:
   """The folder of a packaged name, a path or a hub id."""
   if not weights:
@@ -179,7 +201,7 @@ def _json(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _ours(folder: pathlib.Path, head: Mapping[str, Any]) -> Bundle:
-  """A bundle of folders written by `save_params`."""
+  """A bundle of folders written by `storage.weights.save`."""
   try:
     parts = {str(k): folder / str(v) for k, v in head['parts'].items()}
     height, width = map(int, head['size'])

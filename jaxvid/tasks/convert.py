@@ -8,10 +8,11 @@ from typing import Any, Literal
 import numpy as np
 
 from jaxvid import config as config_lib
-from jaxvid.convert import checkpoint, lora, orbax_file, rules, specs
+from jaxvid.convert import checkpoint, lora, rules, specs
 from jaxvid.errors import UserError
 from jaxvid.models.layers import unstack_layers
-from jaxvid.training import checkpoint as orbax
+from jaxvid.storage import weights
+from jaxvid.training import checkpoint as ours
 
 _CONFIGS = specs.CONFIGS | {'lora': lora.LoRAConfig}
 
@@ -51,7 +52,7 @@ def run(config: Config) -> None:
   if target.suffix == '.safetensors':
     checkpoint.to_safetensors(params, target, model)
   else:
-    orbax_file.save(target, params, specs.to_json(kind, model))
+    weights.save(target, params, specs.to_json(kind, model))
   leaves = rules.flatten(params).values()
   count = sum(int(np.prod(x.shape)) for x in leaves)
   print(f'{target}: {kind}, {len(leaves)} tensors, {count:,} parameters')
@@ -83,19 +84,15 @@ def _load(config: Config) -> tuple[Any, Any]:
       lora_alpha=config.lora_alpha,
       dtype=config.dtype,
     )
-  if (pathlib.Path(config.source) / 'params').is_dir():
-    settings, params = orbax_file.load(config.source)
-  else:
-    item = 'params' if config.use_ema is False else 'ema'
-    settings, params = orbax.load_params(config.source, item)
-    params = checkpoint.transfer(params, np.asarray)
+  item = 'params' if config.use_ema is False else 'ema'
+  settings, params = ours.load_params(config.source, item, place=np.asarray)
   kind = _which(settings, config)
   model = config_lib.from_dict(_CONFIGS[kind], settings[kind])
   if kind in params:
     params = params[kind]  # Trained together, kept together.
   if kind != 'lora':
     params = unstack_layers(params)
-    orbax.check_tree(params, specs.abstract(kind, model), config.source)
+    ours.check_tree(params, specs.abstract(kind, model), config.source)
   if config.lora is not None:
     adapter_config, adapter = checkpoint.load_checkpoint(
       config.lora, 'lora', lora_alpha=config.lora_alpha

@@ -6,10 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from jaxvid.errors import UserError
-from jaxvid.training import autoencoder, checkpoint, diffusion, loop
+from jaxvid.storage import weights
+from jaxvid.training import autoencoder, consistency, diffusion, loop, ode
 from jaxvid.training.autoencoder import TAETraining, VAETraining
+from jaxvid.training.consistency import ConsistencyTraining
 from jaxvid.training.diffusion import DiffusionConfig
 from jaxvid.training.loop import LoopConfig
+from jaxvid.training.ode import ODEConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +27,8 @@ class Config:
     diffusion: a text-to-video model.
     vae: a Wan VAE.
     tae: a fast decoder for a finished VAE.
+    ode: a few-step student, from solver trajectories.
+    consistency: a few-step student, from cached latents.
   """
 
   workdir: str
@@ -33,6 +38,8 @@ class Config:
   diffusion: DiffusionConfig | None = None
   vae: VAETraining | None = None
   tae: TAETraining | None = None
+  ode: ODEConfig | None = None
+  consistency: ConsistencyTraining | None = None
 
 
 def run(config: Config) -> None:
@@ -41,30 +48,59 @@ def run(config: Config) -> None:
   state = loop.train(config.loop, task, config.workdir)
   if config.export:
     head, params = exported(state.ema)
-    checkpoint.save_params(config.export, params, head, config.export_dtype)
+    weights.save(config.export, params, head, config.export_dtype)
     print(config.export)
   else:
     print(config.workdir)
 
 
+# Averaged weights -> what is shipped: config, parameters.
 Exported = Callable[[Any], tuple[Mapping[str, Any], Any]]
+Made = tuple[loop.TrainTask, Exported]
 
 
-def make_task(config: Config) -> tuple[loop.TrainTask, Exported]:
-  """What is trained, and how it is shipped: averages -> config, parameters."""
-  kinds = ('diffusion', 'vae', 'tae')
-  given = [kind for kind in kinds if getattr(config, kind) is not None]
+def make_task(config: Config) -> Made:
+  """What is trained, and how it is shipped."""
+  given = [kind for kind in KINDS if getattr(config, kind) is not None]
   if len(given) != 1:
+    names = [f'config.{kind}' for kind in KINDS]
     raise UserError(
-      'give exactly one of config.diffusion, config.vae and config.tae, not '
+      f'give exactly one of {", ".join(names[:-1])} and {names[-1]}, not '
       f'{len(given)}'
     )
-  if config.diffusion is not None:
-    task = diffusion.diffusion_task(config.diffusion)
-    return task, lambda params: (task.config, diffusion.exported(params))
-  if config.vae is not None:
-    exported = functools.partial(autoencoder.exported_vae, config.vae)
-    return autoencoder.vae_task(config.vae), exported
-  assert config.tae is not None
-  task = autoencoder.tae_task(config.tae)
+  (kind,) = given
+  return KINDS[kind](getattr(config, kind))
+
+
+def _diffusion(config: DiffusionConfig) -> Made:
+  task = diffusion.diffusion_task(config)
+  return task, lambda params: (task.config, diffusion.exported(params))
+
+
+def _vae(config: VAETraining) -> Made:
+  exported = functools.partial(autoencoder.exported_vae, config)
+  return autoencoder.vae_task(config), exported
+
+
+def _tae(config: TAETraining) -> Made:
+  task = autoencoder.tae_task(config)
   return task, lambda params: (task.config, params)
+
+
+def _ode(config: ODEConfig) -> Made:
+  return ode.ode_task(config), functools.partial(ode.exported, config)
+
+
+def _consistency(config: ConsistencyTraining) -> Made:
+  exported = functools.partial(consistency.exported, config)
+  return consistency.consistency_task(config), exported
+
+
+# Key of the config -> what is made of it.
+KINDS: dict[str, Callable[[Any], Made]] = {
+  'diffusion': _diffusion,
+  'vae': _vae,
+  'tae': _tae,
+  'ode': _ode,
+  'consistency': _consistency,
+}

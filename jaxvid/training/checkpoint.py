@@ -1,26 +1,25 @@
 """Checkpoints: of a run (exact resume) and of weights (to ship).
 
 A run keeps `checkpoints/<step>/{params,ema,opt,data,config}`; each item can be
-restored alone and onto another mesh. Shipped weights are a folder with
-`config.json` and one orbax tree in `params/`.
+restored alone and onto another mesh. Shipped weights are folders of
+`storage.weights`.
 """
 
 import json
 import os
 import pathlib
-import shutil
-import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxvid.errors import UserError
+from jaxvid.storage import weights
 from jaxvid.training.state import TrainState
 
-FORMAT = 'jaxvid-params-1'
 ITEMS = ('params', 'ema', 'opt', 'data', 'config')
 Params = Any
 
@@ -104,7 +103,7 @@ def restore(
   step = manager.latest_step()
   where = pathlib.Path(manager.directory) / str(step)
   # Told apart here, because orbax's own complaint about shapes is a page.
-  found = _metadata(where / 'params')
+  found = weights.metadata(where / 'params')
   check_tree(found, template.params, f'cannot resume from {where}')
   arrays = ocp.args.StandardRestore
   opt = {'step': template.step, 'state': template.opt_state}
@@ -132,78 +131,44 @@ def restore(
   return state, items.data
 
 
-def save_params(
-  path: str | os.PathLike,
-  params: Params,
-  config: Mapping[str, Any],
-  dtype: str | None = None,
-) -> None:
-  """Writes weights to ship: `path/config.json` and `path/params/`.
-
-  The folder appears complete or not at all; an older one is replaced.
-
-  Args:
-    path: the folder.
-    params: parameter tree.
-    config: JSON values that say how to build the model.
-    dtype: e.g. 'bfloat16' to store floating leaves smaller.
-  """
-  path = pathlib.Path(path).absolute()
-  if dtype:
-    params = _cast(params, dtype)
-  part = path.with_name(f'.{path.name}.part')
-  try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(part, ignore_errors=True)
-    with ocp.StandardCheckpointer() as checkpointer:
-      checkpointer.save(part / 'params', params)
-    # Orbax writes the folder's absolute path in here; its presence suffices.
-    (part / 'params' / 'commit_success.txt').write_text('complete\n')
-    head = {
-      'format': FORMAT,
-      'config': dict(config),
-      'files': _digests(part / 'params'),
-    }
-    text = json.dumps(head, indent=2, sort_keys=True)
-    (part / 'config.json').write_text(text + '\n')
-    if path.exists():
-      shutil.rmtree(path)
-    os.replace(part, path)
-  except OSError as error:
-    shutil.rmtree(part, ignore_errors=True)
-    raise UserError(f'cannot write weights to {path}: {error}') from error
-
-
 def load_params(
-  path: str | os.PathLike, item: str = 'ema', dtype: str | None = None
+  path: str | os.PathLike,
+  item: str = 'ema',
+  dtype: str | None = None,
+  place: Callable[[np.ndarray], Any] = jnp.asarray,
 ) -> tuple[dict[str, Any], Params]:
   """Reads weights: a shipped folder or the latest checkpoint of a run.
 
   Args:
-    path: folder written by `save_params`, or the workdir of a run.
+    path: folder written by `storage.weights.save`, or the workdir of a run.
     item: which weights of a run, 'ema' or 'params'.
     dtype: convert floating leaves to this, e.g. 'float32'.
+    place: what becomes of each array; by default it goes to the default
+      device.
 
   Returns:
-    The config dict and the parameters on the default device.
+    The config dict and the parameters.
 
   Raises:
     UserError: the folder is missing, damaged or no checkpoint of ours.
   """
+
+  def put(array: np.ndarray) -> Any:
+    floating = dtype and jnp.issubdtype(array.dtype, jnp.floating)
+    return place(array.astype(dtype, copy=False) if floating else array)
+
   path = pathlib.Path(path).absolute()
   if not path.exists():
     raise UserError(f'no weights at {path}')
   if (path / 'config.json').is_file():
-    config, tree = _read_head(path), path / 'params'
-  elif (path / 'checkpoints').is_dir():
-    tree, config = _latest(path, item)
-  else:
+    return weights.load(path, put)
+  if not (path / 'checkpoints').is_dir():
     raise UserError(
       f'{path} holds no jaxvid checkpoint (no config.json, no checkpoints/); '
       'use the convert task for other formats'
     )
-  params = _read_tree(tree)
-  return config, _cast(params, dtype) if dtype else params
+  tree, config = _latest(path, item)
+  return config, weights.read_tree(tree, put)
 
 
 def check_tree(params: Params, expected: Params, where: str) -> None:
@@ -221,26 +186,6 @@ def check_tree(params: Params, expected: Params, where: str) -> None:
       )
 
 
-def _read_head(path: pathlib.Path) -> dict[str, Any]:
-  """The config of shipped weights, after checking every file."""
-  try:
-    head = json.loads((path / 'config.json').read_text())
-    if head['format'] != FORMAT:
-      raise ValueError(f'format {head["format"]}')
-    config, files = dict(head['config']), dict(head['files'])
-  except (OSError, ValueError, KeyError, TypeError) as error:
-    raise UserError(
-      f'{path} is not a jaxvid checkpoint: {_first_line(error)}'
-    ) from error
-  found = _digests(path / 'params')
-  for name, digest in files.items():
-    if name not in found:
-      raise UserError(f'checkpoint {path} is incomplete: {name} is missing')
-    if found[name] != digest:
-      raise UserError(f'checkpoint {path} is damaged: {name} has changed')
-  return config
-
-
 def _latest(path: pathlib.Path, item: str) -> tuple[pathlib.Path, dict]:
   """Folder of `item` in the latest checkpoint of a run, and its config."""
   steps = [
@@ -255,56 +200,6 @@ def _latest(path: pathlib.Path, item: str) -> tuple[pathlib.Path, dict]:
     raise UserError(f"{folder} holds no item '{item}'")
   config = json.loads((folder / 'config' / 'metadata').read_text())
   return folder / item, config
-
-
-def _read_tree(path: pathlib.Path) -> Params:
-  """One orbax tree as arrays on the default device."""
-  device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  args = jax.tree.map(
-    lambda leaf: ocp.ArrayRestoreArgs(
-      sharding=device, global_shape=leaf.shape, dtype=leaf.dtype
-    ),
-    _metadata(path),
-  )
-  try:
-    return ocp.PyTreeCheckpointHandler().restore(
-      path, args=ocp.args.PyTreeRestore(restore_args=args)
-    )
-  except Exception as error:  # orbax and tensorstore raise a dozen kinds
-    raise UserError(
-      f'cannot read checkpoint {path}: {_first_line(error)}'
-    ) from error
-
-
-def _metadata(path: pathlib.Path) -> Params:
-  """Shapes and dtypes of one orbax tree."""
-  try:
-    return ocp.PyTreeCheckpointHandler().metadata(path).tree
-  except Exception as error:  # orbax and tensorstore raise a dozen kinds
-    raise UserError(
-      f'cannot read checkpoint {path}: {_first_line(error)}'
-    ) from error
-
-
-def _cast(params: Params, dtype: str) -> Params:
-  """Floating leaves as `dtype`; others unchanged."""
-
-  def cast(leaf):
-    floating = jnp.issubdtype(leaf.dtype, jnp.floating)
-    return leaf.astype(jnp.dtype(dtype)) if floating else leaf
-
-  return jax.tree.map(cast, params)
-
-
-def _digests(folder: pathlib.Path) -> dict[str, str]:
-  """Size and CRC-32 of every file below `folder`."""
-  return {
-    str(file.relative_to(folder).as_posix()): (
-      f'{file.stat().st_size}:{zlib.crc32(file.read_bytes()):08x}'
-    )
-    for file in sorted(folder.rglob('*'))
-    if file.is_file()
-  }
 
 
 def _shapes(params: Params) -> dict[str, tuple[int, ...]]:

@@ -1,0 +1,1 @@
+"""Weights on disk: files mapped into memory, and folders of our own."""
