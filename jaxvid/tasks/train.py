@@ -7,10 +7,18 @@ from typing import Any
 
 from jaxvid.errors import UserError
 from jaxvid.storage import weights
-from jaxvid.training import autoencoder, consistency, diffusion, loop, ode
+from jaxvid.training import (
+  autoencoder,
+  consistency,
+  diffusion,
+  distillation,
+  loop,
+  ode,
+)
 from jaxvid.training.autoencoder import TAETraining, VAETraining
 from jaxvid.training.consistency import ConsistencyTraining
 from jaxvid.training.diffusion import DiffusionConfig
+from jaxvid.training.distill_config import DistillConfig
 from jaxvid.training.loop import LoopConfig
 from jaxvid.training.ode import ODEConfig
 
@@ -29,6 +37,7 @@ class Config:
     tae: a fast decoder for a finished VAE.
     ode: a few-step student, from solver trajectories.
     consistency: a few-step student, from cached latents.
+    distill: a few-step student, by distribution matching with a teacher.
   """
 
   workdir: str
@@ -40,6 +49,7 @@ class Config:
   tae: TAETraining | None = None
   ode: ODEConfig | None = None
   consistency: ConsistencyTraining | None = None
+  distill: DistillConfig | None = None
 
 
 def run(config: Config) -> None:
@@ -96,6 +106,11 @@ def _consistency(config: ConsistencyTraining) -> Made:
   return consistency.consistency_task(config), exported
 
 
+def _distill(config: DistillConfig) -> Made:
+  exported = functools.partial(distillation.exported, config)
+  return distillation.distill_task(config), exported
+
+
 # Key of the config -> what is made of it.
 KINDS: dict[str, Callable[[Any], Made]] = {
   'diffusion': _diffusion,
@@ -103,4 +118,5 @@ KINDS: dict[str, Callable[[Any], Made]] = {
   'tae': _tae,
   'ode': _ode,
   'consistency': _consistency,
+  'distill': _distill,
 }

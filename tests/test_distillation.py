@@ -1,0 +1,255 @@
+"""Distilling students: every published row is one set of choices."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvid.convert import specs
+from jaxvid.diffusion.describe import Spec
+from jaxvid.errors import UserError
+from jaxvid.models import vae
+from jaxvid.models.dit import DiTConfig
+from jaxvid.models.layers import stack_layers
+from jaxvid.models.text import TextConfig
+from jaxvid.objectives.flow_distribution import FlowDistributionConfig
+from jaxvid.storage import weights
+from jaxvid.training import (
+  checkpoint,
+  clips,
+  distillation,
+  loop,
+  matching,
+  shapes,
+)
+from jaxvid.training.distill_config import (
+  DistillConfig,
+  DistillData,
+  Weights,
+)
+from jaxvid.training.optimizer import OptimizerConfig
+from jaxvid.training.rollout import RolloutConfig
+
+DIT = DiTConfig(
+  dim=24,
+  ffn_dim=32,
+  num_heads=2,
+  num_layers=2,
+  freq_dim=16,
+  text_dim=8,
+  text_len=32,
+  in_dim=4,
+  out_dim=4,
+)
+TEXT = TextConfig(
+  vocab_size=shapes.VOCABULARY,
+  dim=8,
+  dim_attn=8,
+  dim_ffn=16,
+  num_heads=2,
+  num_layers=2,
+)
+
+
+def random(kind, config, seed):
+  rng = np.random.default_rng(seed)
+  return jax.tree.map(
+    lambda x: 0.2 * rng.standard_normal(x.shape, np.float32),
+    specs.abstract(kind, config),
+  )
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('weights')
+  heads = {'dit': dataclasses.asdict(DIT), 'text': dataclasses.asdict(TEXT)}
+  for seed, name in enumerate(('student', 'teacher')):
+    params = {'dit': random('dit', DIT, seed), 'text': random('text', TEXT, 7)}
+    weights.save(folder / name, params, heads)
+  return folder
+
+
+def make_config(folder, **changes) -> DistillConfig:
+  names = {
+    'student': str(folder / 'student'),
+    'teacher': str(folder / 'teacher'),
+  }
+  parts = {
+    'dit': DIT,
+    'text': TEXT,
+    'tokenizer': shapes.TOKENIZER,
+    'weights': Weights(**names),
+    'data': DistillData(batch=2),
+    'size': (4, 4),
+    'schedule': Spec('32'),
+    'sink': 0,
+    'window': 4,
+    'chunk': 2,
+    'rollout': RolloutConfig(chunks=2, gradient_chunks=2),
+    'generator_every': 2,
+  }
+  return DistillConfig(**(parts | changes))
+
+
+FLOW = FlowDistributionConfig()
+REAL = DistillData(latents='somewhere', batch=2)
+LONG = RolloutConfig(chunks=4, gradient_chunks=2)
+ROWS = {
+  'self_forcing': {'schedule': Spec('self_forcing')},
+  'diagdistill': {'flow': FLOW},
+  'random_digits': {'flow': FLOW, 'digits': '1234'},
+  'release': {'flow': FLOW, 'target': 'gradient'},
+  'ode_target': {
+    'flow': FLOW,
+    'target': 'teacher',
+    'target_schedule': Spec('teacher', steps=2, solver='euler'),
+  },
+  'causvid': {
+    'schedule': Spec('causvid'), 'history': 'diffusion', 'data': REAL,
+  },
+  'teacher_forcing': {'history': 'teacher', 'data': REAL},
+  'diagonal_forcing': {
+    'data': REAL,
+    'rollout': RolloutConfig(chunks=2, gradient_chunks=2, truth_after=1),
+  },
+  'sid': {'objective': 'sid'},
+  'gan': {'objective': 'gan', 'layers': (0, 1), 'data': REAL},
+  'long': {'rollout': LONG},
+  'frame_by_frame': {
+    'chunk': 1, 'rollout': RolloutConfig(chunks=3, gradient_chunks=3),
+  },
+}  # fmt: skip
+
+
+def make_batch(config: DistillConfig):
+  rng = np.random.default_rng(0)
+  batch = {
+    'ids': rng.integers(3, 90, (2, 32)).astype(np.int32),
+    'mask': np.ones((2, 32), bool),
+  }
+  if config.data.latents:
+    frames = config.rollout.chunks * config.chunk
+    clips = rng.standard_normal((2, frames, 4, 4, 4))
+    batch['latents'] = clips.astype(np.float16)
+  return batch
+
+
+def make_method(config: DistillConfig, codec=None, steps=4):
+  settings = loop.LoopConfig(
+    steps=steps, optimizer=OptimizerConfig(warmup_steps=0)
+  )
+  negative = np.zeros((1, 32), np.int32), np.zeros((1, 32), bool)
+  return matching.method(config, settings, negative, codec)
+
+
+@pytest.mark.parametrize('row', ROWS)
+def test_every_row_is_a_step(folder, row):
+  """Traced, not run: the state keeps its shapes, the metrics are there."""
+  config = make_config(folder, **ROWS[row])
+  method = make_method(config)
+  init = functools.partial(distillation.init, config)
+  state = jax.eval_shape(
+    lambda key: method.create(init(key)), jax.random.key(0)
+  )
+  held = jax.eval_shape(lambda: distillation.frozen(config))
+  after, metrics = jax.eval_shape(
+    method.update, state, held, make_batch(config), jax.random.key(1)
+  )
+  assert jax.tree.structure(after) == jax.tree.structure(state)
+  for a, b in zip(jax.tree.leaves(after), jax.tree.leaves(state), strict=True):
+    assert (a.shape, a.dtype) == (b.shape, b.dtype)
+  assert {'loss', 'grad_norm', 'student_loss', 'critic_loss'} <= set(metrics)
+
+
+def test_a_frame_before_the_clip_becomes_its_first_latent(folder):
+  still, unit = (0.0,) * 4, (1.0,) * 4
+  codec = vae.VAEConfig(
+    dim=4, z_dim=4, num_res_blocks=1, latent_mean=still, latent_std=unit
+  )
+  config = make_config(folder, rollout=LONG, vae='somewhere')
+  x = jnp.zeros((2, 4, 4, 4, 4))
+  params = vae.init(codec, jax.random.key(0))
+  out = clips._anchored(
+    config,
+    codec,
+    {'vae': params},
+    clips.Clip(x, None, None),
+    jax.random.normal(jax.random.key(1), x[:, :3].shape),
+  )
+  assert out.mask.tolist() == [[False, False, True, True]] * 2
+  assert jnp.abs(out.x[:, 0]).max() > 0
+  np.testing.assert_array_equal(out.x[:, 1:], x[:, 1:])
+
+
+def test_student_and_critic_learn_in_turns(folder):
+  config = make_config(folder, flow=FLOW)
+  method = make_method(config)
+  held = distillation.frozen(config)
+  before = method.create(distillation.load(config))
+  update = jax.jit(method.update)
+  first, metrics = update(before, held, make_batch(config), jax.random.key(0))
+  second, quiet = update(first, held, make_batch(config), jax.random.key(1))
+
+  def moved(a, b, name):
+    pairs = zip(
+      jax.tree.leaves(a.params[name]),
+      jax.tree.leaves(b.params[name]),
+      strict=True,
+    )
+    return any(bool((x != y).any()) for x, y in pairs)
+
+  assert moved(before, first, 'critic') and moved(first, second, 'critic')
+  assert moved(before, first, 'dit') and moved(before, first, 'motion')
+  assert not moved(first, second, 'dit')
+  assert np.isfinite(float(metrics['student_loss']))
+  assert np.isnan(float(quiet['student_loss']))
+  assert np.isfinite(float(quiet['loss'])) and quiet['grad_norm'] > 0
+  scale = [jnp.abs(x).max() for x in jax.tree.leaves(first.ema['dit'])]
+  assert all(map(jnp.isfinite, scale))
+
+
+def test_a_run_resumes_and_its_student_can_be_shipped(folder, tmp_path):
+  config = make_config(folder)
+  task = distillation.distill_task(config)
+  settings = loop.LoopConfig(
+    steps=3, log_every=1, optimizer=OptimizerConfig(warmup_steps=0)
+  )
+  short = dataclasses.replace(settings, save_every=2, save_minutes=0.0)
+  whole = loop.train(short, task, tmp_path / 'run')
+  again = loop.train(short, task, tmp_path / 'run')  # nothing left to do
+  jax.tree.map(np.testing.assert_array_equal, whole.params, again.params)
+  head, params = distillation.exported(config, whole.ema)
+  weights.save(tmp_path / 'student', params, head)
+  shipped = distillation.part(str(tmp_path / 'student'), 'dit', True)
+  jax.tree.map(np.testing.assert_array_equal, shipped, whole.ema['dit'])
+  _, ema = checkpoint.load_params(tmp_path / 'run')
+  assert set(ema) >= {'dit'}
+  text = distillation.part(str(folder / 'student'), 'text', False)
+  jax.tree.map(np.testing.assert_array_equal, text, params['text'])
+  assert stack_layers(params['dit'])['blocks'].keys()
+
+
+@pytest.mark.parametrize(
+  ('changes', 'words'),
+  [
+    ({'objective': 'gan'}, 'layers'),
+    ({'history': 'teacher'}, 'data.latents'),
+    ({'digits': '60'}, '1 to 5'),
+    ({'generator_every': 0}, 'generator_every'),
+    ({'teacher_dit': dataclasses.replace(DIT, out_dim=8)}, '8 channels'),
+    ({'objective': 'sid', 'flow': FLOW}, "objective 'dmd'"),
+  ],
+)
+def test_impossible_choices_are_refused(folder, changes, words):
+  with pytest.raises(UserError, match=words):
+    make_config(folder, **changes)
+
+
+def test_weights_without_the_network_are_refused(folder, tmp_path):
+  with pytest.raises(UserError, match='no weights'):
+    distillation.part(str(tmp_path / 'nowhere'), 'dit', True)
+  with pytest.raises(UserError, match="no 'vae'"):
+    distillation.part(str(folder / 'student'), 'vae', True)
