@@ -1,6 +1,7 @@
 """The main job, with a tiny model of random weights."""
 
 import dataclasses
+import json
 import pathlib
 import re
 import signal
@@ -12,10 +13,12 @@ import numpy as np
 import processes
 import pytest
 import tiny_bundle
+import torch_writer
 
 from jaxvid import config as config_lib
 from jaxvid import config_files
 from jaxvid.convert import checkpoint as published
+from jaxvid.convert import safetensors_file
 from jaxvid.data import video
 from jaxvid.diffusion import schedule as schedules
 from jaxvid.errors import UserError
@@ -23,7 +26,7 @@ from jaxvid.memory import MemoryConfig
 from jaxvid.models import tae, vae
 from jaxvid.models.dit import WAN_1_3B
 from jaxvid.stream.stream import Settings
-from jaxvid.tasks import budget, bundle, generate
+from jaxvid.tasks import budget, bundle, generate, player
 from jaxvid.tasks.generate import Config
 
 
@@ -178,10 +181,11 @@ def test_damaged_and_foreign_weights_are_one_line(make, tmp_path):
     generate.run(make(weights=str(empty)))
 
 
-def test_wan_folder_is_read_like_a_bundle(weights, tmp_path):
+@pytest.fixture(scope='module')
+def wan_folder(weights, tmp_path_factory):
   """Official names, in one folder, with a transformer of another file."""
   ours = bundle.open_bundle(weights)
-  folder = tmp_path / 'Wan2.1'
+  folder = tmp_path_factory.mktemp('published') / 'Wan2.1'
   places = {
     'dit': folder / 'other' / 'generator.safetensors',
     'text': folder / 'models_t5_tiny.safetensors',
@@ -190,19 +194,62 @@ def test_wan_folder_is_read_like_a_bundle(weights, tmp_path):
   for kind, file in places.items():
     file.parent.mkdir(parents=True, exist_ok=True)
     published.to_safetensors(ours.read(kind), file, ours.configure(kind))
-  spiece = tmp_path / 'Wan2.1' / 'google' / 'umt5-xxl' / 'spiece.model'
+  spiece = folder / 'google' / 'umt5-xxl' / 'spiece.model'
   spiece.parent.mkdir(parents=True)
   tokens = bundle.PACKAGED / 'shapes_tokenizer' / 'spiece.model'
   spiece.write_bytes(tokens.read_bytes())
-  wan = bundle.open_bundle(str(folder), 'other/generator.safetensors')
-  for kind in places:
+  return folder
+
+
+def test_wan_folder_is_read_like_a_bundle(weights, wan_folder):
+  ours = bundle.open_bundle(weights)
+  wan = bundle.open_bundle(str(wan_folder), 'other/generator.safetensors')
+  for kind in ('dit', 'text', 'tae'):
     assert wan.configure(kind) == ours.configure(kind)
     same = jax.tree.map(np.array_equal, wan.read(kind), ours.read(kind))
     assert all(jax.tree.leaves(same))
   assert wan.size == (480, 832)
   assert wan.tokenizer()(['a'])[0].shape == (1, 512)
   with pytest.raises(UserError, match='no checkpoint'):
-    bundle.open_bundle(str(folder), 'none.pt').read('dit')
+    bundle.open_bundle(str(wan_folder), 'none.pt').read('dit')
+
+
+def test_choice_of_ema_and_strength_of_an_adapter(weights, wan_folder, make):
+  """Both reach the published checkpoint from a config of the main job."""
+  file = wan_folder / 'other' / 'generator.safetensors'
+  plain = {k: x.copy() for k, x in safetensors_file.load(file)[0].items()}
+  trained = {key: x + 1 for key, x in plain.items()}
+  tree = {'generator': trained, 'generator_ema': plain}
+  torch_writer.save(wan_folder / 'both.pt', tree)
+  settings = dataclasses.asdict(tiny_bundle.DIT)
+  (wan_folder / 'config.json').write_text(json.dumps(settings))
+  key, where = 'blocks.0.self_attn.q', ('blocks_0', 'self_attn', 'q', 'kernel')
+  dim = tiny_bundle.DIT.dim
+  pair = {
+    f'base_model.model.{key}.lora_A.weight': np.ones((2, dim), np.float32),
+    f'base_model.model.{key}.lora_B.weight': np.ones((dim, 2), np.float32),
+  }
+  torch_writer.save(wan_folder / 'lora.pt', pair)
+
+  def kernel(**options):
+    options = {'weights': str(wan_folder), 'checkpoint': 'both.pt'} | options
+    tree = player.open_model(make(**options)).read('dit')
+    for name in where:
+      tree = tree[name]
+    return tree
+
+  average = kernel()
+  np.testing.assert_array_equal(kernel(use_ema=True), average)
+  np.testing.assert_allclose(kernel(use_ema=False), average + 1)
+  # A @ B is 2 everywhere, at a strength of 4 of rank 2 twice that.
+  np.testing.assert_allclose(kernel(lora='lora.pt'), average + 2, rtol=1e-5)
+  strong = kernel(lora='lora.pt', lora_alpha=4.0)
+  np.testing.assert_allclose(strong, average + 4, rtol=1e-5)
+  with pytest.raises(UserError, match='lora_alpha=4 needs a lora'):
+    kernel(lora_alpha=4.0)
+  for option in ({'use_ema': True}, {'lora_alpha': 1.0}):
+    with pytest.raises(UserError, match='is a jaxvid bundle'):
+      player.open_model(make(**option))
 
 
 def test_matrices_take_the_compute_type_and_the_rest_stays_exact(weights):

@@ -103,7 +103,14 @@ def _type(path, x, dtype: str) -> jnp.dtype:
   return jnp.dtype('float32' if exact else dtype)
 
 
-def open_bundle(weights: str, checkpoint: str = '', lora: str = '') -> Bundle:
+def open_bundle(
+  weights: str,
+  checkpoint: str = '',
+  lora: str = '',
+  *,
+  use_ema: bool | None = None,
+  lora_alpha: float | None = None,
+) -> Bundle:
   """Finds a model; reads only what says what it is.
 
   Args:
@@ -111,6 +118,9 @@ def open_bundle(weights: str, checkpoint: str = '', lora: str = '') -> Bundle:
     checkpoint: file whose transformer replaces the folder's own; a path, or
       relative to the folder.
     lora: LoRA file for the transformer, found in the same way.
+    use_ema: which of a training checkpoint's transformers; None prefers the
+      averaged one.
+    lora_alpha: strength of the LoRA; None: as stored, else its rank.
 
   Raises:
     UserError: nothing there, or not a model.
@@ -119,13 +129,15 @@ def open_bundle(weights: str, checkpoint: str = '', lora: str = '') -> Bundle:
   if (folder / 'config.json').is_file():
     head = _json(folder / 'config.json')
     if head.get('format') == FORMAT:
-      if checkpoint or lora:
+      if checkpoint or lora or (use_ema, lora_alpha) != (None, None):
         raise UserError(
-          f'{folder} is a jaxvid bundle; checkpoint and lora go with folders '
-          'of Wan2.1-family weights'
+          f'{folder} is a jaxvid bundle; checkpoint, use_ema, lora and '
+          'lora_alpha go with folders of Wan2.1-family weights'
         )
       return _ours(folder, head)
-  return _wan(folder, checkpoint, lora)
+  if lora_alpha is not None and not lora:
+    raise UserError(f'lora_alpha={lora_alpha:g} needs a lora')
+  return _wan(folder, checkpoint, lora, use_ema, lora_alpha)
 
 
 def open_weights(
@@ -249,7 +261,13 @@ def _ours(folder: pathlib.Path, head: Mapping[str, Any]) -> Bundle:
   )
 
 
-def _wan(folder: pathlib.Path, transformer: str, lora: str) -> Bundle:
+def _wan(
+  folder: pathlib.Path,
+  transformer: str,
+  lora: str,
+  use_ema: bool | None,
+  lora_alpha: float | None,
+) -> Bundle:
   """A folder of Wan2.1-family weights as published."""
 
   @functools.cache
@@ -258,7 +276,9 @@ def _wan(folder: pathlib.Path, transformer: str, lora: str) -> Bundle:
       return published.load_checkpoint(folder, kind)
     path = _beside(folder, transformer) if transformer else folder
     adapter = _beside(folder, lora) if lora else None
-    return published.load_checkpoint(path, kind, lora=adapter)
+    return published.load_checkpoint(
+      path, kind, use_ema=use_ema, lora=adapter, lora_alpha=lora_alpha
+    )
 
   if not any(p.suffix in _WEIGHTS for p in folder.rglob('*')):
     raise UserError(

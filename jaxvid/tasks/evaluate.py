@@ -25,7 +25,7 @@ from jaxvid.models import text as text_lib
 from jaxvid.stream import frames as frames_lib
 from jaxvid.stream import stream, teacher
 from jaxvid.tasks import generate, player
-from jaxvid.tasks.bundle import Bundle, open_bundle
+from jaxvid.tasks.bundle import Bundle
 from jaxvid.tasks.progress import progress, say
 
 
@@ -150,7 +150,7 @@ class Sampler:
     output = config.output or 'outputs/evaluation.mp4'
     config = dataclasses.replace(config, prompt='any', output=output)
     request = generate.check(config)
-    bundle = open_bundle(config.weights, config.checkpoint, config.lora)
+    bundle = player.open_model(config)
     size = player.picture_size(config, bundle)
     settings = player.stream_settings(config, request, bundle, size, None)
     return cls(

@@ -40,7 +40,10 @@ class Config:
       hub id (`owner/name`, needs the `hub` extra).
     checkpoint: file, also inside the folder, whose transformer replaces the
       folder's own.
+    use_ema: which transformer of a training checkpoint; none: the averaged
+      one if there is any.
     lora: LoRA file merged into the transformer.
+    lora_alpha: strength of the LoRA; none: as stored, else its rank.
     decoder: `tae` (fast) or `vae` (exact).
     height: of the frames in pixels; 0 for the model's own.
     width: of the frames in pixels; 0 for the model's own.
@@ -73,7 +76,9 @@ class Config:
   upscale: int = 1
   weights: str = 'shapes'
   checkpoint: str = ''
+  use_ema: bool | None = None
   lora: str = ''
+  lora_alpha: float | None = None
   decoder: Literal['tae', 'vae'] = 'tae'
   height: int = 0
   width: int = 0

@@ -67,7 +67,7 @@ class Model:
 
 def prepare(config: 'Config', request: 'Request') -> Playback:
   """Loads everything, encodes the prompt and compiles; then frames may flow."""
-  bundle = open_bundle(config.weights, config.checkpoint, config.lora)
+  bundle = open_model(config)
   for kind in ('dit', 'text', config.decoder):
     bundle.need(kind)
   size = picture_size(config, bundle)
@@ -93,6 +93,17 @@ def prepare(config: 'Config', request: 'Request') -> Playback:
     source = video.iter_video(config.video, *size)
     playback = playback._replace(before=(frame[None] for frame in source))
   return playback
+
+
+def open_model(config: 'Config') -> Bundle:
+  """The model that a config names."""
+  return open_bundle(
+    config.weights,
+    config.checkpoint,
+    config.lora,
+    use_ema=config.use_ema,
+    lora_alpha=config.lora_alpha,
+  )
 
 
 def compute_dtype(config: 'Config') -> str:
