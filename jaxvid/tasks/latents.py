@@ -69,7 +69,7 @@ def run(config: Config) -> None:
   settings = dataclasses.asdict(config)
   for name in ('vae', 'target', 'clips', 'batch'):  # They change no latent.
     del settings[name]
-  settings['weights'] = _fingerprint(params)
+  settings['weights'] = fingerprint(params)
   shards.prepare(folder, settings)
   size = config.scenes.height, config.scenes.width
   video = jax.ShapeDtypeStruct(
@@ -106,8 +106,8 @@ def _encoded(source, encode, shard: int, config: Config):
       }
 
 
-def _fingerprint(params) -> str:
-  """Tells the weights of one VAE from those of another."""
+def fingerprint(params) -> str:
+  """Tells the weights of one model from those of another."""
   import jax
 
   digest = 0

@@ -51,17 +51,27 @@ class ODEConfig(StudentConfig):
   @property
   def levels(self) -> tuple[float, ...]:
     """Time steps of the student's ticks, falling."""
-    if self.schedule.table:
-      raise UserError(
-        'schedule.table snaps noise levels; those of ODE pairs are exact'
-      )
-    return describe.build(self.schedule).levels()
+    return student_levels(self.schedule)
 
   @property
   def regression(self) -> RegressionConfig:
     """Settings of the loss."""
     times = (*self.levels, 0.0) if self.clean else self.levels
     return RegressionConfig(times, self.chunk, self.form, self.context_t)
+
+
+def student_levels(spec: describe.Spec) -> tuple[float, ...]:
+  """Time steps of a student's ticks, falling; sigma is exactly t / 1000."""
+  if spec.table:
+    raise UserError(
+      'schedule.table snaps noise levels; those of ODE pairs are exact'
+    )
+  schedule = describe.build(spec)
+  if schedule.bidirectional:
+    raise UserError(
+      f"schedule {spec.name!r} is a teacher's; give the student's ticks"
+    )
+  return schedule.levels()
 
 
 def ode_task(config: ODEConfig) -> TrainTask:
