@@ -16,23 +16,11 @@ overlapping clips; here the window rolls on.
 
 from ml_collections import config_dict
 
+from jaxvid.tasks import presets
+
 
 def get_config(arg: str = '') -> config_dict.ConfigDict:
   del arg
   return config_dict.ConfigDict(
-    {
-      'task': 'generate',
-      'prompt': '',
-      'seconds': 5.0,
-      'weights': 'Wan2.1-T2V-1.3B',
-      'checkpoint': 'model.pt',
-      'decoder': 'vae',
-      'height': 480,
-      'width': 832,
-      'schedule': 'causvid',
-      'commit': 'clean',
-      'chunk': 3,
-      'sink': 0,
-      'window': 21,
-    }
+    {**presets.WAN_STREAM, 'checkpoint': 'model.pt', 'schedule': 'causvid'}
   )

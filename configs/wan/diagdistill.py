@@ -20,6 +20,7 @@ decodes with the tiny autoencoder, `taew2_1.pth`.
 from ml_collections import config_dict
 
 from jaxvid.errors import UserError
+from jaxvid.tasks import presets
 
 
 def get_config(arg: str = '') -> config_dict.ConfigDict:
@@ -28,18 +29,10 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
   sink, window = (0, 12) if arg else (3, 9)
   return config_dict.ConfigDict(
     {
-      'task': 'generate',
-      'prompt': '',
-      'seconds': 5.0,
-      'weights': 'Wan2.1-T2V-1.3B',
-      'checkpoint': 'models/longlive_base.pt',
-      'lora': 'models/lora.pt',
+      **presets.WAN_LONG,
       'decoder': 'tae',
-      'height': 480,
-      'width': 832,
       'schedule': '4322222' if arg else 'legacy',
       'commit': 'last',
-      'chunk': 3,
       'sink': sink,
       'window': window,
     }

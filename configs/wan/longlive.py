@@ -19,6 +19,7 @@ Settings are those of LongLive (`configs/longlive_inference.yaml`): raw 1000,
 from ml_collections import config_dict
 
 from jaxvid.errors import UserError
+from jaxvid.tasks import presets
 
 
 def get_config(arg: str = '') -> config_dict.ConfigDict:
@@ -26,21 +27,10 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
     raise UserError(f"no variant {arg!r}; there is 'infinity'")
   return config_dict.ConfigDict(
     {
-      'task': 'generate',
-      'prompt': '',
+      **presets.WAN_LONG,
       'seconds': 30.0,
-      'weights': 'Wan2.1-T2V-1.3B',
-      'checkpoint': 'models/longlive_base.pt',
-      'lora': 'models/lora.pt',
-      'decoder': 'vae',
-      'height': 480,
-      'width': 832,
       'schedule': 'self_forcing',
       'shift': 5.0,
-      'commit': 'clean',
-      'chunk': 3,
-      'sink': 3,
-      'window': 9,
       'positions': 'relative' if arg else 'absolute',
     }
   )

@@ -17,24 +17,16 @@ latents of a 5 s clip visible (S0W21; longer videos forget the oldest).
 
 from ml_collections import config_dict
 
+from jaxvid.tasks import presets
+
 
 def get_config(arg: str = '') -> config_dict.ConfigDict:
   del arg
   return config_dict.ConfigDict(
     {
-      'task': 'generate',
-      'prompt': '',
-      'seconds': 5.0,
-      'weights': 'Wan2.1-T2V-1.3B',
+      **presets.WAN_STREAM,
       'checkpoint': 'self_forcing_dmd.pt',
-      'decoder': 'vae',
-      'height': 480,
-      'width': 832,
       'schedule': 'self_forcing',
       'shift': 5.0,
-      'commit': 'clean',
-      'chunk': 3,
-      'sink': 0,
-      'window': 21,
     }
   )

@@ -16,6 +16,7 @@ shift 8 to 12, taken here as 6 and 8.
 from ml_collections import config_dict
 
 from jaxvid.errors import UserError
+from jaxvid.tasks import presets
 
 # Wan2.1 wan/configs/shared_config.py, the negative prompt of every model.
 NEGATIVE = (
@@ -34,14 +35,9 @@ def get_config(arg: str = '1.3B') -> config_dict.ConfigDict:
   shift, guidance = RECOMMENDED[arg]
   return config_dict.ConfigDict(
     {
-      'task': 'generate',
-      'prompt': '',
+      **presets.WAN,
       'negative_prompt': NEGATIVE,
-      'seconds': 5.0,
       'weights': f'Wan2.1-T2V-{arg}',
-      'decoder': 'vae',
-      'height': 480,
-      'width': 832,
       'schedule': 'teacher',
       'steps': 50,
       'solver': 'unipc',

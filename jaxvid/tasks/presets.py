@@ -1,4 +1,4 @@
-"""How the shipped models are meant to be sampled; shared by the configs."""
+"""How known models are meant to be sampled; shared by the configs."""
 
 from typing import Any
 
@@ -29,3 +29,32 @@ TEACHER: dict[str, Any] = {
 }
 
 SHAPES = {'causal': CAUSAL, 'teacher': TEACHER}
+
+# Wan2.1-family weights as published, at the size and length of their videos.
+WAN: dict[str, Any] = {
+  'task': 'generate',
+  'prompt': '',
+  'seconds': 5.0,
+  'weights': 'Wan2.1-T2V-1.3B',
+  'decoder': 'vae',
+  'height': 480,
+  'width': 832,
+}
+
+# Its streams, all 21 latents of a 5 s clip visible.
+WAN_STREAM: dict[str, Any] = {
+  **WAN,
+  'commit': 'clean',
+  'chunk': 3,
+  'sink': 0,
+  'window': 21,
+}
+
+# LongLive's weights, which DiagDistill samples too, and its short memory.
+WAN_LONG: dict[str, Any] = {
+  **WAN_STREAM,
+  'checkpoint': 'models/longlive_base.pt',
+  'lora': 'models/lora.pt',
+  'sink': 3,
+  'window': 9,
+}
