@@ -27,12 +27,12 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
       'task': 'prompts',
       'source': 'VidProM_unique.csv',
       'target': 'prompts.txt',
-      'count': 0,  # ours; 0 = all
+      'count': 0,  # *ours*; 0 = all
       'filter': {
-        'min_words': 3,  # ours
-        'max_words': 120,  # ours
-        'max_unsafe': 0.1,  # ours
-        'min_ascii': 0.95,  # ours
+        'min_words': 3,  # *ours*
+        'max_words': 120,  # *ours*
+        'max_unsafe': 0.1,  # *ours*
+        'min_ascii': 0.95,  # *ours*
       },
       'chat': {
         'base_url': 'http://localhost:8000/v1',

@@ -6,6 +6,8 @@ from jaxvid import config as config_lib
 from jaxvid import config_files
 from jaxvid.errors import UserError
 from jaxvid.main import task_module
+from jaxvid.models.dit import WAN_1_3B
+from jaxvid.training import ode
 
 
 def load(spec):
@@ -41,9 +43,84 @@ def test_latents_are_cached_where_training_looks():
       assert cache.scenes.height == side
 
 
+@pytest.mark.parametrize('size', ['nano', 'small', 'base'])
+@pytest.mark.parametrize('variant', ['', ',causal', ',causvid'])
+def test_students_begin_where_pairs_and_models_are(size, variant):
+  pairs = load(f'configs/shapes/ode_pairs.py:{size}{variant}')
+  student = load(f'configs/shapes/ode.py:{size}{variant}')
+  causal = load(f'configs/shapes/causal.py:{size}')
+  long = load(f'configs/shapes/teacher.py:{size},long')
+  source = causal if variant == ',causal' else long
+  assert pairs.weights == source.workdir
+  assert student.ode.weights == causal.workdir
+  assert student.ode.pairs == pairs.target
+  assert student.ode.frames <= pairs.frames
+  assert student.ode.dit == causal.diffusion.dit
+  assert (student.ode.form == 'causal') == (pairs.source == 'causal')
+  stored = ode.student_levels(pairs.schedule)
+  assert set(student.ode.levels) <= set(stored)
+  # What the distillations ask of the student, they have learnt here.
+  recipes = {'': ('diagdistill', 'self_forcing'), ',causvid': ('causvid',)}
+  for recipe in recipes.get(variant, ()):
+    distilled = load(f'configs/shapes/{recipe}.py:{size}').distill
+    assert set(ode.student_levels(distilled.schedule)) <= set(stored)
+
+
+def test_other_initialisers_begin_there_too():
+  consistency = load('configs/shapes/consistency.py:nano')
+  causal = load('configs/shapes/causal.py:nano')
+  assert consistency.consistency.weights == causal.workdir
+  assert consistency.consistency.data.latents == causal.diffusion.data.latents
+
+
+@pytest.mark.parametrize('variant', ['', ':causvid'])
+def test_wan_students_learn_from_wan_pairs(variant):
+  pairs = load(f'configs/wan/ode_pairs.py{variant}')
+  student = load(f'configs/wan/ode.py{variant}')
+  assert student.ode.pairs == pairs.target
+  assert student.ode.levels == ode.student_levels(pairs.schedule)
+  assert student.ode.dit == WAN_1_3B
+
+
+@pytest.mark.parametrize('recipe', ['diagdistill', 'self_forcing', 'causvid'])
+@pytest.mark.parametrize('size', ['nano', 'small'])
+def test_the_chain_fits_together(recipe, size):
+  stages = {
+    s.name: s for s in load(f'configs/shapes/chain.py:{size},{recipe}').stages
+  }
+  assert list(stages)[-4:] == ['ode', recipe, 'ship', 'evaluate']
+  loaded = {
+    name: load(stage.config)
+    for name, stage in stages.items()
+    if name != 'evaluate'
+  }
+  for name in ('teacher', 'teacher_long', 'causal', 'ode', recipe):
+    assert stages[name].outputs == (loaded[name].workdir,)
+  assert stages['ode_pairs'].outputs == (loaded['ode_pairs'].target,)
+  start = f'distill.weights.student={loaded["ode"].export}'
+  assert stages[recipe].overrides == (start,)
+  assert loaded['ship'].dit == loaded[recipe].export
+  distilled = loaded[recipe].distill
+  told = dict(o.split('=', 1) for o in stages['evaluate'].overrides)
+  assert told['stream.schedule'] == distilled.schedule.name
+  assert told['stream.sink'] == str(distilled.sink)
+  assert told['stream.window'] == str(distilled.window)
+  assert told['stream.positions'] == distilled.positions
+  assert told['stream.weights'] in loaded['ship'].target
+
+
 @pytest.mark.parametrize(
   'spec',
-  ['teacher.py:huge', 'teacher.py:nano,x', 'causal.py:nano,x', 'latents.py:x'],
+  [
+    'teacher.py:huge',
+    'teacher.py:nano,x',
+    'causal.py:nano,x',
+    'latents.py:x',
+    'ode.py:huge',
+    'ode_pairs.py:nano,x',
+    'chain.py:nano,x',
+    'consistency.py:huge',
+  ],
 )
 def test_unknown_arguments_are_named(spec):
   with pytest.raises(UserError, match=r"'.*(x|huge)'"):

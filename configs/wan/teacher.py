@@ -18,13 +18,6 @@ from ml_collections import config_dict
 from jaxvid.errors import UserError
 from jaxvid.tasks import presets
 
-# Wan2.1 wan/configs/shared_config.py, the negative prompt of every model.
-NEGATIVE = (
-  '色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体'
-  '发灰，最差质量，低质量，JPEG压缩残留，丑陋的，残缺的，多余的手指，画得不好的'
-  '手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，静止不动的画'
-  '面，杂乱的背景，三条腿，背景人很多，倒着走'
-)
 # Size -> (shift, guidance).
 RECOMMENDED = {'1.3B': (8.0, 6.0), '14B': (5.0, 5.0)}
 
@@ -36,7 +29,7 @@ def get_config(arg: str = '1.3B') -> config_dict.ConfigDict:
   return config_dict.ConfigDict(
     {
       **presets.WAN,
-      'negative_prompt': NEGATIVE,
+      'negative_prompt': presets.WAN_NEGATIVE,
       'weights': f'Wan2.1-T2V-{arg}',
       'schedule': 'teacher',
       'steps': 50,

@@ -58,3 +58,11 @@ WAN_LONG: dict[str, Any] = {
   'sink': 3,
   'window': 9,
 }
+
+# Wan2.1 wan/configs/shared_config.py, the negative prompt of every model.
+WAN_NEGATIVE = (
+  '色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体'
+  '发灰，最差质量，低质量，JPEG压缩残留，丑陋的，残缺的，多余的手指，画得不好的'
+  '手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，静止不动的画'
+  '面，杂乱的背景，三条腿，背景人很多，倒着走'
+)

@@ -36,7 +36,7 @@ class StudentConfig:
   Attributes:
     dit: sizes of the transformer.
     text: sizes of the text encoder.
-    tokenizer: folder of the tokenizer; its vocabulary must be the encoder's.
+    tokenizer: folder of the tokenizer of the text encoder.
     weights: folder of weights, or a run, to start from.
     encoder: the same, of the text encoder; empty: `weights`.
     chunk: latent frames per chunk.
@@ -70,9 +70,10 @@ class StudentConfig:
 
 
 def open_tokenizer(config: StudentConfig) -> Tokenizer:
-  """The tokenizer; UserError if the text encoder knows other tokens."""
+  """The tokenizer; UserError if it has tokens that the encoder has not."""
   tokenizer = Tokenizer.load(config.tokenizer, config.dit.text_len)
-  if tokenizer.vocab_size != config.text.vocab_size:
+  # The table of UMT5 has some rows more than there are tokens.
+  if tokenizer.vocab_size > config.text.vocab_size:
     raise UserError(
       f'{config.tokenizer} has {tokenizer.vocab_size} tokens, the text '
       f'encoder {config.text.vocab_size} (text.vocab_size)'

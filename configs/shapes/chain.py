@@ -1,0 +1,92 @@
+"""Everything from a teacher to a measured few-step student, in one command.
+
+  python -m jaxvid.main --config=configs/shapes/chain.py:small
+  python -m jaxvid.main --config=configs/shapes/chain.py:nano,self_forcing
+  python -m jaxvid.main --config=configs/shapes/chain.py:small \
+    --config.start=ode
+  python -m jaxvid.main --config=configs/shapes/chain.py:small \
+    --config.explain
+
+Caches latents, trains the teacher (short clips, then long ones) and the causal
+model, makes ODE pairs, initialises the student, distils it (`diagdistill`,
+`self_forcing` or `causvid`), makes a bundle of it and measures that with the
+probe. Stopped or killed, the same command goes on where it was; finished
+stages are skipped. The report is `runs/shapes/<size>/<recipe>_report.json`.
+Its runtime has not been measured.
+"""
+
+from ml_collections import config_dict
+
+from jaxvid.errors import UserError
+from jaxvid.training import shapes
+
+# Recipe -> how its student is sampled.
+RECIPES = {
+  'diagdistill': ('4322222', 'last', 3, 9, 'relative'),
+  'self_forcing': ('self_forcing', 'clean', 0, 21, 'absolute'),
+  'causvid': ('causvid', 'clean', 0, 21, 'absolute'),
+}
+
+
+def get_config(arg: str = '') -> config_dict.ConfigDict:
+  size, _, recipe = (arg or 'small').partition(',')
+  recipe = recipe or 'diagdistill'
+  shapes.sizes(size)
+  if recipe not in RECIPES:
+    raise UserError(f"no recipe '{recipe}'; there are {', '.join(RECIPES)}")
+  side, runs = shapes.PIXELS[size], f'runs/shapes/{size}'
+  init = ',causvid' if recipe == 'causvid' else ''
+  ode = f'{runs}/ode{init.replace(",", "_")}'
+  pairs = f'data/pairs/{init[1:] or "teacher"}_{size}'
+  return config_dict.ConfigDict(
+    {
+      'task': 'chain',
+      'workdir': f'{runs}/chain_{recipe}',
+      'stages': [
+        _stage('latents_short', f'latents.py:short,{side}'),
+        _stage('latents_long', f'latents.py:long,{side}'),
+        _stage('teacher', f'teacher.py:{size}', f'{runs}/teacher_short'),
+        _stage(
+          'teacher_long', f'teacher.py:{size},long', f'{runs}/teacher_long'
+        ),
+        _stage('causal', f'causal.py:{size}', f'{runs}/causal_teacher'),
+        _stage('ode_pairs', f'ode_pairs.py:{size}{init}', pairs),
+        _stage('ode', f'ode.py:{size}{init}', f'{ode}_run'),
+        {
+          **_stage(recipe, f'{recipe}.py:{size}', f'{runs}/{recipe}'),
+          'overrides': [f'distill.weights.student={ode}'],
+        },
+        _stage('ship', f'ship.py:{size},{recipe}'),
+        _evaluation(size, recipe),
+      ],
+    }
+  )
+
+
+def _stage(name: str, config: str, *outputs: str) -> dict:
+  return {
+    'name': name,
+    'config': f'configs/shapes/{config}',
+    'outputs': outputs,
+  }
+
+
+def _evaluation(size: str, recipe: str) -> dict:
+  """1,024 held-out captions, sampled as the student was trained."""
+  schedule, commit, sink, window, positions = RECIPES[recipe]
+  bundle = f'runs/shapes/{size}/bundles/{recipe}'
+  settings = {
+    'stream.weights': f'shapes_{recipe}' if size == 'small' else bundle,
+    'stream.schedule': schedule,
+    'stream.commit': commit,
+    'stream.guidance': 1.0,
+    'stream.sink': sink,
+    'stream.window': window,
+    'stream.positions': positions,
+    'output': f'runs/shapes/{size}/{recipe}_report.json',
+  }
+  return {
+    'name': 'evaluate',
+    'config': 'configs/evaluate/shapes.py',
+    'overrides': [f'{key}={value}' for key, value in settings.items()],
+  }
