@@ -10,10 +10,14 @@ import pytest
 
 from jaxvid.data.tokenizer import Tokenizer
 from jaxvid.errors import UserError
+from jaxvid.models import text as text_lib
+from jaxvid.models import vae
 from jaxvid.models.dit import DiTConfig
 from jaxvid.models.text import TextConfig
 from jaxvid.objectives.flow_matching import FlowConfig
-from jaxvid.training import diffusion, loop, optimizer, shapes
+from jaxvid.storage import weights
+from jaxvid.stream import stream
+from jaxvid.training import diffusion, loop, optimizer, samples, shapes
 from jaxvid.training.step import single
 
 FRAMES = 4
@@ -59,8 +63,12 @@ def make_batch(size=2):
 
 def make_params(config):
   """Random everywhere, so that nothing hides behind a zero."""
-  shapes_ = jax.eval_shape(lambda: diffusion.init(config, jax.random.key(0)))
-  leaves, tree = jax.tree.flatten(shapes_)
+  return make_random(lambda: diffusion.init(config, jax.random.key(0)))
+
+
+def make_random(init):
+  """Parameters shaped as `init()` would make them, without compiling it."""
+  leaves, tree = jax.tree.flatten(jax.eval_shape(init))
   rng = np.random.default_rng(1)
   return jax.tree.unflatten(
     tree,
@@ -194,3 +202,89 @@ def test_another_vocabulary_is_refused():
   text = dataclasses.replace(config.text, vocab_size=7)
   with pytest.raises(UserError, match='vocab_size'):
     diffusion.diffusion_task(dataclasses.replace(config, text=text))
+
+
+CODEC = vae.VAEConfig(
+  dim=2,
+  z_dim=4,
+  dim_mult=(1, 1, 2, 2),
+  num_res_blocks=1,
+  latent_mean=(0.0,) * 4,
+  latent_std=(1.0,) * 4,
+)
+
+
+@pytest.fixture(scope='module')
+def codec(tmp_path_factory):
+  """A tiny VAE of random weights."""
+  folder = str(tmp_path_factory.mktemp('vae') / 'vae')
+  params = make_random(lambda: vae.init(CODEC, jax.random.key(0)))
+  weights.save(folder, params, {'vae': dataclasses.asdict(CODEC)})
+  return folder
+
+
+def sampling(config, codec, **settings):
+  captions = ('a red circle moves left', 'a small blue square')
+  sample = samples.SampleConfig(codec, captions, (4, 4), 2, **settings)
+  return dataclasses.replace(config, sample=sample)
+
+
+@pytest.mark.parametrize(
+  ('forcing', 'scan'), [('none', False), ('teacher', True)]
+)
+def test_sample_videos(codec, forcing, scan):
+  """One video per caption, decided by weights and key alone."""
+  config = sampling(make_config(forcing, scan), codec, window=4, sink=2)
+  params = diffusion.imported(config, make_params(make_config()))
+  sample = diffusion.diffusion_task(config).sample
+  videos = sample(params, jax.random.key(0))
+  assert set(videos) == set(config.sample.captions)
+  for video in videos.values():
+    assert video.shape == (1, 4 * FRAMES - 3, 32, 32, 3)
+    assert video.dtype == np.uint8 and video.std() > 1
+  one, two = videos.values()
+  assert not np.array_equal(one, two)
+  again, other = (sample(params, jax.random.key(i)) for i in range(2))
+  for caption, video in videos.items():
+    np.testing.assert_array_equal(video, again[caption])
+    assert not np.array_equal(video, other[caption])
+
+
+def test_samples_of_a_causal_model_are_its_stream(codec):
+  config = sampling(make_config('teacher'), codec, window=4, sink=2)
+  params = make_params(config)
+  settings = samples.stream_settings(
+    config.sample,
+    config.dit,
+    2,
+    bidirectional=False,
+    scan=False,
+    dtype='float32',
+  )
+  ids, mask = Tokenizer.load(shapes.TOKENIZER, 6)(['a red circle', ''])
+  key = jax.random.key(3)
+  got = samples.latents(settings, config.text, 2, ids, mask, params, key)
+  text = text_lib.encode(config.text, params['text'], ids, mask)
+  state = stream.init(settings, params['dit'], text[:1], key, text[1:])
+  step, pieces = stream.jitted_step(settings), []
+  for i in range(2):
+    ticks = stream.chunk_ticks(settings.schedule, i)
+    state, piece = step(params['dit'], state, ticks)
+    pieces.append(piece)
+  np.testing.assert_allclose(got, np.concatenate(pieces, 1), atol=1e-4)
+
+
+def test_samples_that_cannot_be_made_are_refused_before_training(codec):
+  config = make_config()
+  assert diffusion.diffusion_task(config).sample is None
+  wide = dataclasses.replace(config.dit, in_dim=16, out_dim=16)
+  for bad, message in (
+    (sampling(config, 'nowhere'), 'no weights at'),
+    (sampling(dataclasses.replace(config, dit=wide), codec), 'of 4 channels'),
+    (sampling(make_config('teacher'), codec, window=1), 'smaller than chunk'),
+  ):
+    with pytest.raises(UserError, match=message):
+      diffusion.diffusion_task(bad)
+  with pytest.raises(UserError, match='no multiple of the patch'):
+    odd = dataclasses.replace(sampling(config, codec).sample, size=(3, 4))
+    diffusion.diffusion_task(dataclasses.replace(config, sample=odd))

@@ -35,6 +35,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
       'export': shapes.exported('shapes', size),
       'export_dtype': 'float16',
       'loop': {
+        'sample_every': 500,
         'steps': 1500,
         'init_from': f'{runs}/teacher_short',
         'optimizer': {
@@ -49,6 +50,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
         'dit': dataclasses.asdict(dit),
         'text': dataclasses.asdict(text),
         'tokenizer': shapes.TOKENIZER,
+        'sample': shapes.sample_videos(size),
         'flow': {'forcing': forcing, 'chunk': 3, 'shift': 2.2},
         'data': {
           'latents': f'data/latents/long_{shapes.PIXELS[size]}',

@@ -42,6 +42,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
       'export': shapes.exported('shapes_teacher', size) if last else '',
       'export_dtype': 'float16',
       'loop': {
+        'sample_every': 1000,
         'steps': steps,
         'init_from': '' if stage == 'short' else f'{runs}/teacher_short',
         'optimizer': {
@@ -56,6 +57,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
         'dit': dataclasses.asdict(dit),
         'text': dataclasses.asdict(text),
         'tokenizer': shapes.TOKENIZER,
+        'sample': shapes.sample_videos(size),
         # Where things are and how they move is settled in the noise.
         'flow': {'forcing': 'none', 'shift': 2.2},
         'data': {

@@ -20,7 +20,9 @@ from jaxvid.objectives import flow_matching
 from jaxvid.objectives.flow_matching import FlowConfig
 from jaxvid.ops.attention import block_causal, teacher_forcing
 from jaxvid.parallel import rules
+from jaxvid.training import samples
 from jaxvid.training.loop import TrainTask
+from jaxvid.training.samples import SampleConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +57,7 @@ class DiffusionConfig:
     tokenizer: folder of the tokenizer; its vocabulary must be the encoder's.
     flow: noise levels, forcing, weights.
     data: latents and captions.
+    sample: videos of the averaged weights, see `loop.sample_every`.
     scan: scan over layers (quick to compile, little memory) or unroll them
       (faster on CPU).
     remat: see `DiT.remat`.
@@ -66,6 +69,7 @@ class DiffusionConfig:
   tokenizer: str
   data: DataConfig
   flow: FlowConfig = dataclasses.field(default_factory=FlowConfig)
+  sample: SampleConfig = dataclasses.field(default_factory=SampleConfig)
   scan: bool = False
   remat: str | None = None
   dtype: str = 'float32'
@@ -102,8 +106,25 @@ def diffusion_task(config: DiffusionConfig) -> TrainTask:
       worker_count=data.worker_count,
     ),
     config=model_config(config),
+    sample=sampler(config, tokenizer) if config.sample.vae else None,
     adapt=functools.partial(imported, config),
     rules=rules.TRANSFORMER,
+  )
+
+
+def sampler(config: DiffusionConfig, tokenizer: Tokenizer) -> samples.Sample:
+  """Clips as long as those of training: at once, or chunk by chunk."""
+  whole = config.flow.forcing == 'none'
+  settings = samples.stream_settings(
+    config.sample,
+    config.dit,
+    config.data.frames if whole else config.flow.chunk,
+    bidirectional=whole,
+    scan=config.scan,
+    dtype=config.dtype,
+  )
+  return samples.make(
+    config.sample, settings, config.text, tokenizer, config.data.frames
   )
 
 

@@ -1,14 +1,15 @@
 """Sizes of the text-to-video models of the shapes world."""
 
 import pathlib
+from typing import Any
 
 from jaxvid.errors import UserError
 from jaxvid.models.dit import DiTConfig
 from jaxvid.models.text import TextConfig
 
-TOKENIZER = str(
-  pathlib.Path(__file__).parent.parent / 'weights' / 'shapes_tokenizer'
-)
+_WEIGHTS = pathlib.Path(__file__).parent.parent / 'weights'
+TOKENIZER = str(_WEIGHTS / 'shapes_tokenizer')
+VAE = str(_WEIGHTS / 'shapes_vae')
 VOCABULARY = 100
 TEXT_LEN = 48
 
@@ -44,6 +45,13 @@ SIZES = {
   'small': _sizes(128, 4, 6, 64, 2),
   'base': _sizes(384, 12, 12, 128, 3),
 }
+# One, two and three objects.
+CAPTIONS = (
+  'a big red circle moves right slowly',
+  'a small blue square bounces fast',
+  'a green triangle circling slowly and a yellow ring staying still',
+  'a white cross pulsing, a red square moving up and a blue ring moving left',
+)
 PIXELS = {'nano': 64, 'small': 64, 'base': 128}
 
 
@@ -56,6 +64,12 @@ def sizes(name: str) -> tuple[DiTConfig, TextConfig]:
   if name not in SIZES:
     raise UserError(f"no size '{name}'; there are {', '.join(SIZES)}")
   return SIZES[name]
+
+
+def sample_videos(size: str) -> dict[str, Any]:
+  """Videos to watch a training of one size by, for its config."""
+  side = PIXELS[size] // 8
+  return {'vae': VAE, 'captions': CAPTIONS, 'size': (side, side)}
 
 
 def exported(bundle: str, size: str) -> str:
