@@ -9,6 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxvid import config as config_lib
+from jaxvid import config_files
+from jaxvid.convert import specs
 from jaxvid.diffusion import describe
 from jaxvid.errors import UserError
 from jaxvid.memory import MemoryConfig
@@ -172,34 +175,57 @@ def moved(task, frozen, batch):
   return update(state, frozen, batch, jax.random.key(1))
 
 
-@pytest.mark.parametrize('form', ['parallel', 'causal'])
-def test_regression_moves_the_transformer_alone(form):
-  task = ode.ode_task(ode_config(form=form, clean=form == 'parallel'))
+def pair_batch():
   kept = jnp.stack([noise(), 0.7 * noise(), 0.1 * noise()], 1)
-  batch = {'trajectory': kept.astype(jnp.float16), **prompts()}
+  return {'trajectory': kept.astype(jnp.float16), **prompts()}
+
+
+def latent_batch():
+  return {
+    'latents': np.asarray(noise(), np.float16),
+    'weight': np.array([[1, 1, 0, 0], [1, 1, 1, 1]], np.float32),
+    **prompts(),
+  }
+
+
+def test_regression_moves_the_transformer_alone():
+  task = ode.ode_task(ode_config(form='causal'))
   frozen = {'text': random_params()['text']}
-  state, metrics = moved(task, frozen, batch)
+  state, metrics = moved(task, frozen, pair_batch())
   assert set(state.params) == set(state.ema) == {'dit'}
   assert not still({'dit': random_params()['dit']}, state.params)
   assert {'error_1000', 'error_750', 'loss', 'grad_norm'} <= set(metrics)
 
 
-@pytest.mark.parametrize(
-  ('target', 'guidance'), [('average', 3.0), ('student', 1.0)]
-)
-def test_consistency_moves_the_transformer_alone(target, guidance):
-  config = consistency_config(target=target, guidance=guidance)
-  task = consistency.consistency_task(config)
-  batch = {
-    'latents': np.asarray(noise(), np.float16),
-    'weight': np.array([[1, 1, 0, 0], [1, 1, 1, 1]], np.float32),
-    **prompts(),
-  }
+def test_consistency_moves_the_transformer_alone():
+  task = consistency.consistency_task(consistency_config())
   frozen = {'text': random_params()['text'], 'teacher': random_params()['dit']}
-  state, metrics = moved(task, frozen, batch)
+  state, metrics = moved(task, frozen, latent_batch())
   assert set(state.params) == {'dit'}
   assert not still({'dit': random_params()['dit']}, state.params)
   assert np.isfinite(metrics['loss'])
+
+
+@pytest.mark.parametrize(
+  'make',
+  [
+    lambda: ode.ode_task(ode_config(form='parallel', clean=True, scan=True)),
+    lambda: consistency.consistency_task(
+      consistency_config(target='student', guidance=1.0, scan=True)
+    ),
+  ],
+  ids=['regression', 'consistency'],
+)
+def test_other_choices_trace(make):
+  task = make()
+  method = task.method(LOOP)
+  state = jax.eval_shape(lambda: method.create(task.init(jax.random.key(0))))
+  frozen = {'text': random_params()['text'], 'teacher': state.params['dit']}
+  batch = {**pair_batch(), **latent_batch()}
+  after, _ = jax.eval_shape(
+    method.update, state, frozen, batch, jax.random.key(0)
+  )
+  assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
 
 
 @pytest.fixture
@@ -268,3 +294,34 @@ def test_what_does_not_fit_is_said(start, pairs, tmp_path):
     ode.ode_task(ode_config(text=text))
   with pytest.raises(UserError, match='text_drop must be 0'):
     consistency_config(data=diffusion.DataConfig('nowhere'))
+
+
+def trace(loss, config, batch, frozen):
+  """Number of parameters, after tracing their gradient."""
+  params = jax.eval_shape(lambda: student.init(config, jax.random.key(0)))
+
+  def gradient(params, frozen, batch):
+    return jax.grad(
+      lambda params: loss(frozen, params, batch, jax.random.key(0))[0]
+    )(params)
+
+  found = jax.eval_shape(gradient, params, frozen, batch)
+  same = jax.tree.map(lambda a, b: a.shape == b.shape, found, params)
+  assert jax.tree.all(same)
+  return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def test_full_size_regression_costs_nothing_to_check():
+  """Wan2.1 1.3B as its config trains it, traced only."""
+  made, _ = config_files.load_config('configs/wan/ode.py')
+  config = config_lib.from_dict(ODEConfig, made.ode)
+  assert config.levels == (1000.0, 937.5, 2500 / 3, 625.0)
+  shape = jax.ShapeDtypeStruct
+  batch = {
+    'trajectory': shape((1, 5, 21, 60, 104, 16), jnp.float16),
+    'ids': shape((1, 512), jnp.int32),
+    'mask': shape((1, 512), bool),
+  }
+  frozen = {'text': specs.abstract('text', config.text)}
+  count = trace(functools.partial(ode.loss, config), config, batch, frozen)
+  assert count == 1_418_996_800
