@@ -75,13 +75,13 @@ AAPT = GANConfig(  # *paper*
 
 
 def generator_error(
-  fake_logits: jax.Array, real_logits: jax.Array | None, config: GANConfig
+  fake_logits: jax.Array, real_logits: jax.Array, config: GANConfig
 ) -> jax.Array:
   """Loss of the generator, unweighted.
 
   Args:
     fake_logits: of generated clips `[B, K]`, high = real.
-    real_logits: of real clips; read by the relativistic loss only.
+    real_logits: of real clips; the plain loss does not read them.
     config: settings.
   """
   margin = fake_logits
@@ -158,7 +158,7 @@ def generator_loss(
   t = sample_times(t_key, config, fake.shape[0])
   noise = jax.random.normal(fake_key, fake.shape)
   fake_logits = logits(_seen(fake, noise, t, config), t)
-  real_logits = None
+  real_logits = jnp.zeros_like(fake_logits)
   if config.relativistic:
     noise = jax.random.normal(real_key, real.shape)
     real_logits = logits(_seen(real, noise, t, config), t)
