@@ -18,6 +18,8 @@ from jaxvid.training import recipes, shapes
 def get_config(arg: str = '') -> config_dict.ConfigDict:
   size = arg or 'small'
   config = config_dict.ConfigDict(recipes.shapes_student(size, 'causvid'))
+  # Its own levels (`chain.py` makes these weights).
+  config.distill.weights.student = f'runs/shapes/{size}/ode_causvid'
   config.distill.data.latents = f'data/latents/long_{shapes.PIXELS[size]}'
   config.distill.update(
     {

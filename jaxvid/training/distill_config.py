@@ -85,6 +85,7 @@ class DistillConfig:
       show real latents, clean or noisy (CausVid), all chunks in one pass.
     objective: 'dmd', 'sid' or 'gan'.
     guidance: weight w of the teacher in u + w (c - u).
+    negative: prompt u of the teacher.
     score: noise levels and form of the scores.
     gan: of objective 'gan'.
     layers: blocks of the critic that its discriminator reads.
@@ -122,6 +123,7 @@ class DistillConfig:
   history: Literal['self', 'teacher', 'diffusion'] = 'self'
   objective: Objective = 'dmd'
   guidance: float = 4.0
+  negative: str = ''
   score: SiDConfig = dataclasses.field(default_factory=SiDConfig)
   gan: GANConfig = dataclasses.field(default_factory=GANConfig)
   layers: tuple[int, ...] = ()

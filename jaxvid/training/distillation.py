@@ -28,12 +28,13 @@ from jaxvid.training.loop import TrainTask
 def distill_task(config: DistillConfig) -> TrainTask:
   """Trains `{'dit', 'critic', 'motion', 'judge'}`, as far as they are used."""
   tokenizer = Tokenizer.load(config.tokenizer, config.dit.text_len)
-  if tokenizer.vocab_size != config.text.vocab_size:
+  # UMT5's table has more rows than its tokenizer has pieces.
+  if tokenizer.vocab_size > config.text.vocab_size:
     raise UserError(
       f'{config.tokenizer} has {tokenizer.vocab_size} tokens, the text '
       f'encoder {config.text.vocab_size} (text.vocab_size)'
     )
-  negative = tokenizer([''])
+  negative = tokenizer([config.negative])
   codec = None
   if config.vae:
     codec = autoencoder.load_vae(config.vae)[0]

@@ -169,11 +169,11 @@ def _run(
   _, step_key, sample_key = _keys(settings.seed)
   shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
 
-  def step(state, frozen, batch):
+  def advance(state, frozen, batch):
     key = jax.random.fold_in(step_key, state.step)
     return method.update(state, frozen, batch, key)
 
-  update = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
+  update = jax.jit(advance, donate_argnums=0, out_shardings=(shardings, None))
   batches = task.batches(settings.seed, position)
   place = _placer(mesh)
   pending: list[Metrics] = []

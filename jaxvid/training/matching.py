@@ -126,7 +126,7 @@ def _student_turn(config, settings, codec, tx, state, inputs, key):
 
   (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(chosen)
   updates, opt_state = tx.update(grads, state.opt_state['student'], chosen)
-  chosen = optax.apply_updates(chosen, updates)
+  chosen: Any = optax.apply_updates(chosen, updates)
   turn = state.step // config.generator_every
   since = turn - config.average_after
   dit = states.update_ema(
@@ -167,7 +167,7 @@ def _critic_turn(config, codec, tx, state, inputs, key):
 
   (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(judging)
   updates, opt_state = tx.update(grads, state.opt_state['critic'], judging)
-  judging = optax.apply_updates(judging, updates)
+  judging: Any = optax.apply_updates(judging, updates)
   state = state.replace(
     params={**state.params, **judging},
     opt_state={**state.opt_state, 'critic': opt_state},

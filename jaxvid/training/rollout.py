@@ -196,7 +196,7 @@ def generate(
     if truth_after:
       carry = jax.lax.cond(
         i >= truth_after,
-        lambda state: _replace(settings, params, state, *past, truth_after),
+        lambda state: _replace(settings, params, state, past, truth_after),
         lambda state: state,
         carry,
       )
@@ -253,15 +253,16 @@ def _write(settings, params, text, memory, row: Table, x0, eps) -> Memory:
 
 
 def _replace(
-  settings: Settings, params, state: State, row: Table, real, back: int
+  settings: Settings, params, state: State, past, back: int
 ) -> State:
   """Puts a real chunk in the place of the one generated `back` chunks ago."""
+  row, real = past
   memory, frames = state.memory, settings.memory.chunk
   key = jax.random.fold_in(stream.chunk_keys(state)[1], 2**31 - 1)
   eps = jax.random.normal(key, real.shape)
-  past = memory.at(memory.frame - (back + 1) * frames)
-  past = _write(settings, params, state.text, past, row, real, eps)
-  return state.replace(memory=past.at(memory.frame))
+  then = memory.at(memory.frame - (back + 1) * frames)
+  then = _write(settings, params, state.text, then, row, real, eps)
+  return state.replace(memory=then.at(memory.frame))
 
 
 def replay(

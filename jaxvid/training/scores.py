@@ -35,7 +35,8 @@ def guided(config: DistillConfig, params, texts: Texts):
 
   def field(x, t):
     v = both_field(jnp.concatenate([x, x]), jnp.concatenate([t, t]))
-    return solvers.guide(*jnp.split(v, 2), config.guidance)
+    cond, uncond = jnp.split(v, 2)
+    return solvers.guide(cond, uncond, config.guidance)
 
   return field
 

@@ -24,7 +24,7 @@ class TrainState:
   step: jax.Array
   params: Params
   ema: Params
-  opt_state: optax.OptState
+  opt_state: Any
 
 
 def create(params: Params, tx: optax.GradientTransformation) -> TrainState:
