@@ -276,6 +276,22 @@ def _needs(decoder, codec, chunk=3):
   return budget.Needs(11.4e9, 2.84e9, decoder, kept, tick, decode, chunk)
 
 
+def test_budget_of_a_whole_clip_of_the_1_3b_teacher():
+  """With guidance, on one device that also holds the text encoder."""
+  memory = MemoryConfig(30, 52, 0, 21, 21)
+  settings = Settings(
+    WAN_1_3B, memory, schedules.teacher(), 6.0, False, 'bfloat16'
+  )
+  kept, tick = budget.stream_bytes(settings)
+  # Logits, kept in blocks of at most 2**29 bytes, and their weights.
+  assert 1e9 < tick < 6e9
+  decode = budget.decode_bytes(vae.WAN_VAE, 480, 832)
+  needs = budget.Needs(11.4e9, 2.84e9, 0.25e9, kept, tick, decode, 3)
+  measures = budget.plan(needs, 16.0, False)
+  assert not measures.text_on_host and measures.decode >= 1
+  assert budget.plan(needs, 10.0, False).text_on_host
+
+
 def test_budget_gives_up_only_what_it_must():
   wan = _needs(0.25e9, vae.WAN_VAE)
   assert budget.plan(wan, 0.0, False) == budget.Measures(False, 3)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvid.errors import UserError
+from jaxvid.ops.attention import logit_bytes
 from jaxvid.stream.stream import Settings
 
 GB = 1e9  # bytes
@@ -95,9 +96,9 @@ def stream_bytes(settings: Settings, batch: int = 1) -> tuple[int, int]:
   queries = memory.chunk * memory.tokens
   keys = (past or memory.chunk) * memory.tokens
   width = 8 * config.dim + 2 * config.ffn_dim
-  # Attention written out holds logits and weights in float32.
-  logits = 2 * 4 * config.num_heads * queries * keys
-  return kept, rows * (queries * width * size + logits)
+  # Attention holds logits, as many as it writes out at once, and weights.
+  logits = 2 * logit_bytes(rows, config.num_heads, queries, keys)
+  return kept, rows * queries * width * size + logits
 
 
 def decode_bytes(config: Any, height: int, width: int) -> int:

@@ -6,15 +6,19 @@ Keys have no order: a ring buffer needs no rolling, only a valid count.
 
 from jaxvid.ops.attention.api import BACKENDS, attention
 from jaxvid.ops.attention.ranges import (
+  Visible,
   block_causal,
   ranges_mask,
   teacher_forcing,
 )
+from jaxvid.ops.attention.xla import logit_bytes
 
 __all__ = [
   'BACKENDS',
+  'Visible',
   'attention',
   'block_causal',
+  'logit_bytes',
   'ranges_mask',
   'teacher_forcing',
 ]

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvid.ops.attention import reference, xla
-from jaxvid.ops.attention.ranges import ranges_mask
+from jaxvid.ops.attention.ranges import Visible
 
 BACKENDS: dict[str, Callable[..., jax.Array]] = {
   'reference': reference.attention,
@@ -43,12 +43,7 @@ def attention(
   """
   if backend not in BACKENDS:
     raise ValueError(f'backend {backend!r} is not one of {sorted(BACKENDS)}')
-  if mask is not None:
-    mask = mask[None, None, None]
-  if ranges is not None:
-    inside = ranges_mask(ranges, k.shape[1])[None, None]
-    mask = inside if mask is None else mask & inside
   if length is not None:
-    prefix = (jnp.arange(k.shape[1]) < length)[None, None, None]
+    prefix = jnp.arange(k.shape[1]) < length
     mask = prefix if mask is None else mask & prefix
-  return BACKENDS[backend](q, k, v, mask)
+  return BACKENDS[backend](q, k, v, Visible(mask, ranges))

@@ -5,6 +5,8 @@ A mask is an int32 array `[R, T, 2]`: query t may attend key s when
 block-causal pattern in the library.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +17,26 @@ def ranges_mask(ranges: jax.Array, keys: int) -> jax.Array:
   s = jnp.arange(keys)
   inside = (s >= ranges[..., :1]) & (s < ranges[..., 1:])
   return inside.any(0)
+
+
+class Visible(NamedTuple):
+  """Which keys each query may attend; not written out until needed.
+
+  Attributes:
+    keys: boolean `[S]`, keys that anybody may attend; None = all.
+    ranges: int32 `[R, T, 2]`; None = no further limit.
+  """
+
+  keys: jax.Array | None
+  ranges: jax.Array | None
+
+  def mask(self, keys: int) -> jax.Array | None:
+    """Boolean `[1, 1, T or 1, S]` of S keys; None = attend all."""
+    mask = None if self.keys is None else self.keys[None, None, None]
+    if self.ranges is None:
+      return mask
+    inside = ranges_mask(self.ranges, keys)[None, None]
+    return inside if mask is None else mask & inside
 
 
 def block_causal(frames: int, chunk: int, tokens: int) -> np.ndarray:

@@ -3,9 +3,11 @@
 import jax
 import jax.numpy as jnp
 
+from jaxvid.ops.attention.ranges import Visible
+
 
 def attention(
-  q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None
+  q: jax.Array, k: jax.Array, v: jax.Array, visible: Visible
 ) -> jax.Array:
   """Softmax attention with float32 logits and weights.
 
@@ -13,7 +15,7 @@ def attention(
     q: `[B, T, N, D]`.
     k: `[B, S, N, D]`.
     v: `[B, S, N, D]`.
-    mask: boolean, broadcastable to `[B, N, T, S]`; True = attend.
+    visible: which keys to attend.
 
   Returns:
     `[B, T, N, D]` in the dtype of `q`.
@@ -22,6 +24,7 @@ def attention(
     'btnd,bsnd->bnts', q, k, preferred_element_type=jnp.float32
   )
   logits = logits * (q.shape[-1] ** -0.5)
+  mask = visible.mask(k.shape[1])
   if mask is not None:
     logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
   weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
