@@ -1,4 +1,4 @@
-"""Errors that speak to the person at the keyboard."""
+"""Errors and warnings that speak to the person at the keyboard."""
 
 
 class UserError(Exception):
@@ -8,4 +8,12 @@ class UserError(Exception):
   traceback. Raise it for anything a user can mend: a wrong value, a missing
   file, a checkpoint of another model. Anything else is a defect and should
   raise its own exception.
+  """
+
+
+class UserNotice(UserWarning):
+  """What a person should know although the job goes on.
+
+  The command line prints the message as one line. Everywhere else it is a
+  Python warning like any other.
   """

@@ -8,16 +8,18 @@ to be right, so a mistake is answered at once.
 """
 
 import ast
+import contextlib
 import errno
 import importlib
 import os
 import re
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 
 from jaxvid import __version__, config_files
 from jaxvid import config as config_lib
-from jaxvid.errors import UserError
+from jaxvid.errors import UserError, UserNotice
 
 USAGE = 'python -m jaxvid.main --config=configs/NAME.py[:ARG] [--config.KEY=V]'
 _FLAG = re.compile(r'--?(no)?config(?:\.([^=]+))?(?:=(.*))?$', re.DOTALL)
@@ -41,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
   0 done, 2 bad input (one line on stderr), 130 stopped with Ctrl-C.
   """
   try:
-    run(sys.argv[1:] if argv is None else argv)
+    with _notices():
+      run(sys.argv[1:] if argv is None else argv)
   except UserError as error:
     print(f'jaxvid: error: {error}', file=sys.stderr)
     return 2
@@ -59,6 +62,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f'jaxvid: error: {error.strerror}{where}', file=sys.stderr)
     return 2
   return 0
+
+
+@contextlib.contextmanager
+def _notices() -> Iterator[None]:
+  """Shows warnings that are meant for people as one line on stderr."""
+  with warnings.catch_warnings():
+    others = warnings.showwarning
+
+    def show(message, category, *args, **kwargs) -> None:
+      if issubclass(category, UserNotice):
+        print(f'jaxvid: warning: {message}', file=sys.stderr, flush=True)
+      else:
+        others(message, category, *args, **kwargs)
+
+    warnings.showwarning = show
+    yield
 
 
 def run(argv: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ import tiny_bundle
 import torch_writer
 
 from jaxvid import config as config_lib
-from jaxvid import config_files
+from jaxvid import config_files, main
 from jaxvid.convert import checkpoint as published
 from jaxvid.convert import safetensors_file
 from jaxvid.data import video
@@ -100,8 +100,11 @@ def test_teacher_makes_a_whole_clip(make, capsys):
   assert len(video.read_video(config.output, 16, 32)) == 9
 
 
-def test_long_prompts_are_cut_with_one_line(make, capsys):
-  generate.run(make(prompt='a red circle moves left ' * 200 + 'unicorn'))
+@pytest.mark.filterwarnings('default:the prompt has')
+def test_long_prompts_are_cut_with_one_line(make, monkeypatch, capsys):
+  config = make(prompt='a red circle moves left ' * 200 + 'unicorn')
+  monkeypatch.setattr(main, 'run', lambda argv: generate.run(config))
+  assert main.main([]) == 0
   lines = capsys.readouterr().err.splitlines()
   (line,) = [line for line in lines if 'is cut to 12' in line]
   assert line.startswith('jaxvid: warning: the prompt has')

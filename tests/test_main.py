@@ -8,10 +8,12 @@ import re
 import subprocess
 import sys
 import types
+import warnings
 
 import pytest
 
 from jaxvid import __version__, main
+from jaxvid.errors import UserNotice
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -207,3 +209,20 @@ def test_process_exit_codes():
   wrong = call('--config=configs/nothing.py')
   assert wrong.returncode == 2
   assert len(wrong.stderr.splitlines()) == 1
+
+
+@pytest.mark.filterwarnings('default')
+def test_notices_are_one_line_and_other_warnings_stay(monkeypatch, capsys):
+  def run(argv):
+    del argv
+    warnings.warn('cut to 512 tokens', UserNotice, stacklevel=2)
+    warnings.warn('a defect', RuntimeWarning, stacklevel=2)
+
+  monkeypatch.setattr(main, 'run', run)
+  shown = []
+  monkeypatch.setattr(warnings, 'showwarning', lambda *args: shown.append(args))
+  before = warnings.showwarning
+  assert main.main([]) == 0
+  assert capsys.readouterr().err == 'jaxvid: warning: cut to 512 tokens\n'
+  ((message, *_),) = shown
+  assert str(message) == 'a defect' and warnings.showwarning is before

@@ -18,7 +18,7 @@ import ftfy
 import numpy as np
 import sentencepiece
 
-from jaxvid.errors import UserError
+from jaxvid.errors import UserError, UserNotice
 
 MODEL = 'spiece.model'
 SETTINGS = 'settings.json'
@@ -136,6 +136,7 @@ class Tokenizer:
         warnings.warn(
           f'the prompt has {len(pieces) + 1} tokens and is cut to {length}: '
           f'{text[:40]!r}...',
+          UserNotice,
           stacklevel=2,
         )
       pieces = [*pieces[: length - 1], self.model.eos_id()]

@@ -8,8 +8,7 @@ import math
 import pathlib
 import re
 import time
-import warnings
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from jaxvid.data import files, picture, tokenizer, video
 from jaxvid.diffusion import describe
@@ -136,11 +135,7 @@ def run(config: Config) -> None:
     return
   from jaxvid.tasks import player  # Loads models; not needed to explain.
 
-  with warnings.catch_warnings():
-    warnings.showwarning = _show_warning
-    warnings.filterwarnings('always', 'the prompt has')
-    playback = player.prepare(config, request)
-  write(config, request, playback)
+  write(config, request, player.prepare(config, request))
 
 
 def check(config: Config) -> Request:
@@ -221,10 +216,6 @@ def output_path(config: Config) -> pathlib.Path:
   if path.suffix.lower() != '.mp4':
     raise UserError(f'output must be a .mp4 file, not {config.output!r}')
   return path
-
-
-def _show_warning(message, *_: Any, **__: Any) -> None:
-  say(f'warning: {message}')
 
 
 def write(
