@@ -7,7 +7,7 @@ import pytest
 import tiny_bundle
 
 from jaxvid.errors import UserError
-from jaxvid.tasks import benchmark, evaluate, generate, player
+from jaxvid.tasks import benchmark, evaluate, generate, player, resident
 
 
 @pytest.fixture(scope='module')
@@ -69,6 +69,25 @@ def test_benchmark_row(weights):
   assert row['compiled_again'] == 0
   assert row['frames'] >= 32
   assert row['frames_per_s_on_host'] > 0
+  if resident.held() is not None:
+    assert 0 < row['stream_peak_mb'] <= row['peak_memory_mb']
+  other = row | {'stream_peak_mb': row['stream_peak_mb'] + 2.0, 'frames': 99}
+  both = benchmark.combine([row, other])
+  assert both['frames'] == 99 and both['device'] == row['device']
+  assert both['stream_peak_mb'] == pytest.approx(row['stream_peak_mb'] + 1)
+  assert benchmark.compare([row]) is None
+
+
+def test_memory_of_the_process_is_read():
+  if resident.held() is None or not resident.start_anew():
+    pytest.skip('needs Linux')
+  before, _ = resident.held()
+  block = b'x' * (1 << 25)
+  assert resident.held()[0] > before + 30
+  del block
+  _, highest = resident.held()
+  assert highest > before + 30
+  assert resident.start_anew() and resident.held()[1] < highest - 20
 
 
 def test_nothing_is_compiled_once_frames_flow(weights, tmp_path):

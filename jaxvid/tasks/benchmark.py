@@ -1,6 +1,9 @@
 """Times a stream: frames on the host, ticks alone, first frame, memory.
 
-Each length runs in a process of its own, so that its peak memory is its own.
+Every measurement runs in a fresh process, which starts with the same warm-up.
+The highest memory of a process is that of the compiler and differs by some
+percent from run to run, whatever follows; whether a stream's memory depends on
+its length shows only in what is held while it runs.
 """
 
 import concurrent.futures
@@ -17,7 +20,7 @@ import numpy as np
 
 from jaxvid.data import files
 from jaxvid.errors import UserError
-from jaxvid.tasks import generate
+from jaxvid.tasks import generate, resident
 from jaxvid.tasks.progress import say
 
 
@@ -27,12 +30,14 @@ class Config:
 
   Attributes:
     stream: the model and how it is sampled.
-    lengths: seconds of video, one measurement each.
+    lengths: seconds of video.
+    repeats: measurements of each; figures are medians.
     output: JSON file; empty prints only.
   """
 
   stream: generate.Config = dataclasses.field(default_factory=generate.Config)
   lengths: tuple[float, ...] = (10.0, 120.0)
+  repeats: int = 3
   output: str = ''
 
 
@@ -40,24 +45,53 @@ def run(config: Config) -> None:
   """Measures every length, prints a table, writes JSON if asked to."""
   if not config.lengths or min(config.lengths) <= 0:
     raise UserError('lengths must name at least one positive number of seconds')
+  if config.repeats < 1:
+    raise UserError(f'repeats must be at least 1, not {config.repeats}')
   if config.output:
     files.check_writable(pathlib.Path(config.output))
   context = multiprocessing.get_context('spawn')
-  rows = []
-  for seconds in config.lengths:
-    say(f'streaming {seconds:g} s')
-    stream = dataclasses.replace(config.stream, seconds=seconds)
-    with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
-      rows.append(pool.submit(measure, stream).result())
+  runs = []
+  for i in range(config.repeats):
+    for seconds in config.lengths:
+      say(f'streaming {seconds:g} s ({i + 1} of {config.repeats})')
+      stream = dataclasses.replace(config.stream, seconds=seconds)
+      with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
+        runs.append(pool.submit(measure, stream).result())
+  count = len(config.lengths)
+  rows = [combine(runs[i::count]) for i in range(count)]
   for row in rows:
     print(', '.join(f'{name} {value}' for name, value in row.items()))
-  peaks = [row['peak_memory_mb'] for row in rows]
-  if len(peaks) > 1:
-    print(f'peak memory, last / first: {peaks[-1] / peaks[0]:.4f}')
+  ratio = compare(rows)
+  if ratio is not None:
+    print(f'memory while streaming, last / first: {ratio:.4f}')
   if config.output:
-    report = {'settings': dataclasses.asdict(config), 'rows': rows}
+    report = {
+      'settings': dataclasses.asdict(config),
+      'stream_peak_last_to_first': ratio,
+      'rows': rows,
+      'runs': runs,
+    }
     with files.replacing(config.output) as file:
       file.write((json.dumps(report, indent=1) + '\n').encode())
+
+
+def combine(runs: list[dict[str, Any]]) -> dict[str, Any]:
+  """Medians over runs of one length, and how far apart the memories are."""
+  row = {}
+  for name, value in runs[0].items():
+    values = [run[name] for run in runs]
+    numbers = isinstance(value, float)
+    row[name] = round(float(np.median(values)), 4) if numbers else max(values)
+  if isinstance(row['stream_peak_mb'], float):
+    peaks = [run['stream_peak_mb'] for run in runs]
+    row['stream_peak_mb_range'] = [min(peaks), max(peaks)]
+  return row
+
+
+def compare(rows: list[dict[str, Any]]) -> float | None:
+  """Memory while streaming of the last length by that of the first."""
+  first, last = (rows[i]['stream_peak_mb'] for i in (0, -1))
+  return round(last / first, 4) if len(rows) > 1 and first else None
 
 
 def measure(config: generate.Config) -> dict[str, Any]:
@@ -67,8 +101,10 @@ def measure(config: generate.Config) -> dict[str, Any]:
     seconds of video, frames; compile_s; first_frame_s (prompt encoded ->
     first frames on the host); steady frames per second on the host and of
     the ticks alone; median and 99th percentile of a chunk in ms; how often
-    anything was compiled once the stream ran; peak resident memory in MB;
-    versions.
+    anything was compiled once the stream ran; resident memory in MB: at the
+    highest of the process (the compiler's), at the highest of the stream
+    after its warm-up, and by how much its last third exceeds its first
+    (0 where the system does not tell); versions.
   """
   import jax
 
@@ -95,13 +131,15 @@ def measure(config: generate.Config) -> dict[str, Any]:
       compilations.append(duration)
 
   jax.monitoring.register_event_duration_secs_listener(listen)
-  for _ in play(3):
-    pass
+  for _ in play(settings.memory.capacity // settings.memory.chunk + 2):
+    pass  # Until the memory is full, and frames flow beside the next chunk.
   compiled, before = time.perf_counter(), len(compilations)
-  times, frames = [time.perf_counter()], []
+  known = resident.start_anew()
+  times, frames, held = [time.perf_counter()], [], []
   for piece in play(sampler.request.num_chunks):
     times.append(time.perf_counter())
     frames.append(piece.shape[1])
+    held.append(resident.held() or (0.0, 0.0))
   again = len(compilations) - before
   alone = _ticks_alone(settings, params, start())
   chunks = np.diff(times)[1:] * 1000
@@ -119,11 +157,28 @@ def measure(config: generate.Config) -> dict[str, Any]:
     'peak_memory_mb': round(
       resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1
     ),
+    'stream_peak_mb': round(held[-1][1], 1) if known else 0.0,
+    'stream_growth_mb': round(_growth([now for now, _ in held]), 1),
+    **machine(),
+  }
+
+
+def machine() -> dict[str, Any]:
+  """Where it was measured, and with what."""
+  import jax
+
+  return {
     'device': jax.devices()[0].device_kind,
     'cores': multiprocessing.cpu_count(),
     'python': platform.python_version(),
     'jax': jax.__version__,
   }
+
+
+def _growth(values: list[float]) -> float:
+  """Median of the last third less that of the first."""
+  third = max(1, len(values) // 3)
+  return float(np.median(values[-third:]) - np.median(values[:third]))
 
 
 def _ticks_alone(settings, params, state, count: int = 10) -> float:
