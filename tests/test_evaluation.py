@@ -5,7 +5,11 @@ import math
 import numpy as np
 import pytest
 
+from jaxvid.data.shapes import captions, render
+from jaxvid.data.shapes.scene import SceneSettings, sample_scene
 from jaxvid.evaluation import drift, statistics
+from jaxvid.evaluation.generated import Tally, read_clip
+from jaxvid.evaluation.workers import ordered
 
 
 def test_wilson_interval_of_textbook_values():
@@ -46,3 +50,36 @@ def test_blur_lowers_sharpness_and_motion_shows_as_change():
   moving = np.concatenate([board, 255 - board, board])
   assert drift.change(moving)[0] == 0
   np.testing.assert_allclose(drift.change(moving)[1:], 255, rtol=1e-3)
+
+
+def rendered(count):
+  """Small clips and what they show, drawn only when asked for."""
+  rng = np.random.default_rng(0)
+  for _ in range(count):
+    scene = sample_scene(rng, SceneSettings(counts=(0.5, 0.5)))
+    yield render.render(scene, 17, 32, 32), captions.spec(scene)
+
+
+def test_clips_read_in_other_processes_give_the_same_tally():
+  whole, drawn = Tally(), []
+
+  def clips():
+    for clip in rendered(6):
+      drawn.append(clip)
+      yield clip
+
+  for clip, said in rendered(6):
+    whole.add(clip, said)
+  for workers in (0, 1):
+    drawn.clear()
+    merged, most = Tally(), 0
+    for i, part in enumerate(ordered(read_clip, clips(), workers, ahead=2)):
+      most = max(most, len(drawn) - i)
+      merged.merge(part)
+    assert merged == whole and most <= 3
+  assert whole.report()['colour']['count'] == len(whole.right['colour'])
+
+
+def test_what_fails_in_another_process_is_raised_here():
+  with pytest.raises(TypeError):
+    list(ordered(int, [([],), (1,)], 1))

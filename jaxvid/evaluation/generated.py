@@ -26,7 +26,10 @@ class Tally:
 
   def add(self, frames: np.ndarray, said: Spec) -> dict[str, list[bool]]:
     """Probes one clip, uint8 `[F, H, W, 3]`; returns its verdicts."""
-    reading = probe.probe(frames)
+    return self.note(probe.probe(frames), said)
+
+  def note(self, reading: probe.Reading, said: Spec) -> dict[str, list[bool]]:
+    """Takes what was read in one clip; returns its verdicts."""
     verdicts = probe.score(reading, said)
     for name, values in verdicts.items():
       self.right.setdefault(name, []).extend(map(bool, values))
@@ -37,6 +40,11 @@ class Tally:
       self.speeds.setdefault(speed, []).extend(paces)
     return verdicts
 
+  def merge(self, other: 'Tally') -> None:
+    """Takes over what another one gathered."""
+    _extend(self.right, other.right)
+    _extend(self.speeds, other.speeds)
+
   def accuracy(self) -> dict[str, Interval]:
     """Share of right verdicts per attribute."""
     return {
@@ -44,9 +52,25 @@ class Tally:
       for name, values in self.right.items()
     }
 
+  def report(self) -> dict[str, dict[str, float]]:
+    """The same with its 95 % interval (Wilson), as JSON values."""
+    return {name: v._asdict() for name, v in self.accuracy().items()}
+
   def pace(self) -> dict[str, Interval]:
     """Mean px/frame of what was asked to be slow, fast or neither."""
     return {k: statistics.mean(values) for k, values in self.speeds.items()}
+
+
+def read_clip(frames: np.ndarray, said: Spec) -> Tally:
+  """Probes one clip by itself, e.g. in another process."""
+  result = Tally()
+  result.add(frames, said)
+  return result
+
+
+def _extend(lists: dict[str, list], more: dict[str, list]) -> None:
+  for name, values in more.items():
+    lists.setdefault(name, []).extend(values)
 
 
 def tally(clips: Iterable[np.ndarray], said: Sequence[Spec]) -> Tally:
@@ -81,6 +105,14 @@ class Timeline:
       self.windows[i].add(frames[i * length : (i + 1) * length], said)
     for name, values in drift.curves(frames).items():
       self.curves.setdefault(name, []).append(values)
+
+  def merge(self, other: 'Timeline') -> None:
+    """Takes over what another one gathered."""
+    for i, window in enumerate(other.windows):
+      if i == len(self.windows):
+        self.windows.append(Tally())
+      self.windows[i].merge(window)
+    _extend(self.curves, other.curves)
 
   def summary(self) -> dict:
     """Accuracy by window and mean curves by second, JSON-ready."""
