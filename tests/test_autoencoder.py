@@ -121,6 +121,7 @@ def test_train_and_measure(frozen, tmp_path, capsys):
       clips=2,
       batch=2,
       frames=9,
+      workers=0,
       output=str(tmp_path / 'report.json'),
       sheet=str(tmp_path / 'sheet.png'),
     )
@@ -128,6 +129,11 @@ def test_train_and_measure(frozen, tmp_path, capsys):
   report = json.loads((tmp_path / 'report.json').read_text())
   assert set(report['psnr']) == {'vae', 'tae'}
   assert set(report['probe']) == {'original', 'vae', 'tae'}
+  for name, pooled in report['probe'].items():
+    parts = report['probe_by_objects'][name].values()
+    counts = [part['colour']['count'] for part in parts]
+    assert sum(counts) == pooled['colour']['count']
+    assert pooled['count']['low'] <= pooled['count']['value']
   assert (tmp_path / 'sheet.png').stat().st_size > 0
   assert 'PSNR' in capsys.readouterr().out
 

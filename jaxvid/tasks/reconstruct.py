@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -15,7 +16,8 @@ from jaxvid.data.shapes.captions import Spec
 from jaxvid.data.shapes.scene import SceneSettings, sample_scene
 from jaxvid.errors import UserError
 from jaxvid.evaluation import statistics
-from jaxvid.evaluation.generated import Tally
+from jaxvid.evaluation.generated import Tally, read_clip
+from jaxvid.evaluation.workers import default_count, ordered
 from jaxvid.models import tae, vae
 from jaxvid.stream import frames as frames_lib
 from jaxvid.tasks.progress import progress, say
@@ -34,6 +36,7 @@ class Config:
     frames: frames per clip, 1 + 4k.
     seed: of the scenes.
     scenes: what they may show, and the size of the picture.
+    workers: processes that probe; -1: one less than there are cores.
     sheet: PNG that shows originals above reconstructions; '' = none.
     output: JSON file; '' prints only.
   """
@@ -45,10 +48,13 @@ class Config:
   frames: int = 81
   seed: int = 1_000_000
   scenes: SceneSettings = dataclasses.field(default_factory=SceneSettings)
+  workers: int = -1
   sheet: str = ''
   output: str = ''
 
   def __post_init__(self):
+    if self.workers < -1:
+      raise UserError(f'workers must be >= -1, not {self.workers}')
     if self.batch < 1 or self.clips < 1 or self.clips % self.batch:
       raise UserError(
         f'clips must be a multiple of batch, not {self.clips} and {self.batch}'
@@ -61,31 +67,20 @@ def run(config: Config) -> None:
     if path:
       files.check_writable(path)
   encode, decoders = load(config)
+  seen = Seen([], {name: [] for name in decoders}, [])
   # The probe's own errors, on the originals, are the bar.
-  tallies = {name: Tally() for name in ('original', *decoders)}
-  frames_psnr: dict[str, list[np.ndarray]] = {name: [] for name in decoders}
-  shown: list[np.ndarray] = []
-  with progress(config.clips, 'clips') as update:
-    for i, (video, specs) in enumerate(batches(config)):
-      latents = encode(frames_lib.to_float(video))
-      outputs = {'original': video}
-      for name, decode in decoders.items():
-        outputs[name] = np.asarray(decode(latents))
-        frames_psnr[name].append(psnr(outputs[name], video))
-      for name, output in outputs.items():
-        for clip, spec in zip(output, specs, strict=True):
-          tallies[name].add(clip, spec)
-      if i < 2:
-        shown += [
-          clip
-          for clips in zip(*outputs.values(), strict=True)
-          for clip in clips
-        ]
-      update((i + 1) * config.batch, '')
-  report = summary(config, tallies, frames_psnr)
+  tallies: Tallies = {name: {} for name in ('original', *decoders)}
+  count = default_count() if config.workers < 0 else config.workers
+  clips = outputs(config, encode, decoders, seen)
+  with progress(config.clips * len(tallies), 'readings') as update:
+    for i, tally in enumerate(ordered(read_clip, clips, count)):
+      name, objects = seen.labels[i]
+      tallies[name].setdefault(objects, Tally()).merge(tally)
+      update(i + 1, '')
+  report = summary(config, tallies, seen.psnr)
   show(report)
   if config.sheet:
-    picture.write_png(config.sheet, sheet(shown))
+    picture.write_png(config.sheet, sheet(seen.shown))
     say(f'sheet: {config.sheet}')
   if config.output:
     with files.replacing(pathlib.Path(config.output)) as file:
@@ -93,8 +88,43 @@ def run(config: Config) -> None:
     say(f'report: {config.output}')
 
 
+class Seen(NamedTuple):
+  """What is kept of the videos.
+
+  Attributes:
+    labels: (decoder, number of objects) of each, in order.
+    psnr: of every frame `[B, F]`, batch by batch, per decoder.
+    shown: clips for the sheet.
+  """
+
+  labels: list[tuple[str, int]]
+  psnr: dict[str, list[np.ndarray]]
+  shown: list[np.ndarray]
+
+
+# Name of the decoder, number of objects -> verdicts.
+Tallies = dict[str, dict[int, Tally]]
 Encode = Callable[[np.ndarray], jax.Array]
 Decode = Callable[[jax.Array], jax.Array]
+
+
+def outputs(
+  config: Config, encode: Encode, decoders: dict[str, Decode], seen: Seen
+) -> Iterator[tuple[np.ndarray, Spec]]:
+  """Every clip and its reconstructions with their meaning; notes the rest."""
+  for i, (video, specs) in enumerate(batches(config)):
+    latents = encode(frames_lib.to_float(video))
+    videos = {'original': video}
+    for name, decode in decoders.items():
+      videos[name] = np.asarray(decode(latents))
+      seen.psnr[name].append(psnr(videos[name], video))
+    if i < 2:
+      rows = zip(*videos.values(), strict=True)
+      seen.shown.extend(clip for row in rows for clip in row)
+    for name, clips in videos.items():
+      for clip, spec in zip(clips, specs, strict=True):
+        seen.labels.append((name, len(spec.objects)))
+        yield clip, spec
 
 
 def load(config: Config) -> tuple[Encode, dict[str, Decode]]:
@@ -138,7 +168,9 @@ def psnr(output: np.ndarray, target: np.ndarray) -> np.ndarray:
   return 10 * np.log10(255.0**2 / np.maximum(mean, 1e-3))
 
 
-def summary(config: Config, tallies, frames_psnr) -> dict:
+def summary(
+  config: Config, tallies: Tallies, frames_psnr: dict[str, list[np.ndarray]]
+) -> dict:
   """Everything measured, as JSON values."""
   report: dict = {'settings': dataclasses.asdict(config), 'psnr': {}}
   for name, parts in frames_psnr.items():
@@ -152,10 +184,15 @@ def summary(config: Config, tallies, frames_psnr) -> dict:
       'first_frame': float(first.mean()),
       'last_16_frames': float(rest[:, -16:].mean()) if rest.size else None,
     }
-  report['probe'] = {
-    name: {k: v._asdict() for k, v in tally.accuracy().items()}
-    for name, tally in tallies.items()
-  }
+  report['probe'], report['probe_by_objects'] = {}, {}
+  for name, parts in tallies.items():
+    pooled = Tally()
+    for tally in parts.values():
+      pooled.merge(tally)
+    report['probe'][name] = pooled.report()
+    report['probe_by_objects'][name] = {
+      str(count): parts[count].report() for count in sorted(parts)
+    }
   return report
 
 
@@ -168,8 +205,18 @@ def show(report: dict) -> None:
       f'{clip["high"]:.2f}], worst clip {values["worst_clip"]:.2f}'
     )
   for name, accuracy in report['probe'].items():
-    texts = (f'{k} {100 * v["value"]:.1f}' for k, v in accuracy.items())
-    print(f'{name}: probe % ' + ', '.join(texts))
+    print(f'{name}: probe % {_percent(accuracy)}')
+    for count, part in report['probe_by_objects'][name].items():
+      print(f'  {count} object(s): {_percent(part)}')
+
+
+def _percent(accuracy: dict) -> str:
+  """`colour 98.0 [95.0, 99.5], ...`."""
+  return ', '.join(
+    f'{name} {100 * v["value"]:.1f} [{100 * v["low"]:.1f}, '
+    f'{100 * v["high"]:.1f}]'
+    for name, v in accuracy.items()
+  )
 
 
 def sheet(clips: list[np.ndarray], columns: int = 8) -> np.ndarray:
