@@ -245,3 +245,38 @@ def test_ctrl_c_stops_stage_and_chain(tmp_path):
   marker = json.loads((tmp_path / 'chain' / 'slow.json').read_text())
   assert not marker['finished']
   assert not (tmp_path / 'chain' / 'long.json').exists()
+
+
+def test_stages_may_say_what_they_build_on(world):
+  a, b, c = world.config.stages
+  c = dataclasses.replace(c, needs=('a',))
+  world.config = dataclasses.replace(world.config, stages=(a, b, c))
+  assert world.run() == 'abc'
+  world.keys['b'] = ['--config.x=2']
+  assert world.run() == 'b'
+  world.keys['a'] = ['--config.x=2']
+  assert world.run() == 'abc'
+  with pytest.raises(UserError, match="'a' needs 'c', no stage before it"):
+    Config('x', (dataclasses.replace(a, needs=('c',)), c))
+
+
+def test_an_optional_stage_may_fail(world, capsys):
+  a, b, c = world.config.stages
+  b = dataclasses.replace(b, optional=True)
+  last = Stage('d', 'd.py', needs=('a',))
+  world.keys['d'] = []
+  world.config = dataclasses.replace(world.config, stages=(a, b, c, last))
+  world.fails.add('b')
+  assert world.run() == 'abd'
+  assert 'stage 3/4 c: left out, b failed' in capsys.readouterr().err
+  world.fails.clear()
+  assert world.run() == 'bc'
+
+
+def test_a_chain_may_stop_anywhere(world):
+  assert world.run(stop='b') == 'ab'
+  assert world.run() == 'c'
+  with pytest.raises(UserError, match="no stage 'd' to stop after"):
+    world.run(stop='d')
+  with pytest.raises(UserError, match="'a' comes before 'b'"):
+    world.run(start='b', stop='a')

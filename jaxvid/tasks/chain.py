@@ -4,10 +4,12 @@ A file per stage in the chain's folder says with which settings it was begun
 and whether it finished. Started again, the chain skips what is finished and
 goes on where it stopped. A stage whose settings have changed, or that follows
 one that has, begins anew: what it made before is moved aside, not removed.
+Stages follow one another, or those that they say they need.
 """
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import pathlib
@@ -34,12 +36,16 @@ class Stage:
     config: file, with its argument: `configs/shapes/teacher.py:small`.
     overrides: settings as typed, without `--config.`: `loop.steps=10`.
     outputs: folders and files that are this stage's alone.
+    needs: earlier stages that this one builds on; none: the one before it.
+    optional: its failure ends the stages that need it, not the chain.
   """
 
   name: str
   config: str
   overrides: tuple[str, ...] = ()
   outputs: tuple[str, ...] = ()
+  needs: tuple[str, ...] | None = None
+  optional: bool = False
 
   def __post_init__(self):
     if not self.name.replace('_', '').replace('-', '').isalnum():
@@ -65,6 +71,7 @@ class Config:
     stages: in order.
     start: stage to start at, whatever is known of those before; empty: the
       first that is not finished.
+    stop: stage to stop after; empty: the last.
     changed: what to do where settings have changed since a stage was begun:
       'restart' moves its outputs aside, 'resume' goes on with them.
     explain: print the commands and what is known, and stop.
@@ -73,6 +80,7 @@ class Config:
   workdir: str
   stages: tuple[Stage, ...]
   start: str = ''
+  stop: str = ''
   changed: Literal['restart', 'resume'] = 'restart'
   explain: bool = False
 
@@ -80,43 +88,82 @@ class Config:
     names = [stage.name for stage in self.stages]
     if not names or len(set(names)) < len(names):
       raise UserError(f'stages need different names, not {", ".join(names)!r}')
-    if self.start and self.start not in names:
-      near = nearest(self.start, names)
-      raise UserError(f'no stage {self.start!r} to start at.{near}')
+    for name, what in ((self.start, 'start at'), (self.stop, 'stop after')):
+      if name and name not in names:
+        raise UserError(f'no stage {name!r} to {what}.{nearest(name, names)}')
+    if self.start and self.stop in names[: names.index(self.start)]:
+      raise UserError(f'stage {self.stop!r} comes before {self.start!r}')
+    for i, stage in enumerate(self.stages):
+      for name in stage.needs or ():
+        if name not in names[:i]:
+          near = nearest(name, names[:i])
+          raise UserError(
+            f'stage {stage.name!r} needs {name!r}, no stage before it.{near}'
+          )
+
+  def needs(self, place: int) -> tuple[str, ...]:
+    """Names of the stages that the stage at `place` builds on."""
+    stage = self.stages[place]
+    if stage.needs is not None:
+      return stage.needs
+    return (self.stages[place - 1].name,) if place else ()
 
 
 def run(config: Config) -> None:
   """Runs what is not finished; the first failure ends the chain."""
+  _described.cache_clear()
   names = [stage.name for stage in config.stages]
   first = names.index(config.start) if config.start else 0
+  last = names.index(config.stop) + 1 if config.stop else len(names)
   folder = pathlib.Path(config.workdir)
   # All of them first: a slip in the last stage is found at once.
-  keys = {s.name: settings_of(s) for s in config.stages[first:]}
-  before = _digest(_read(folder, config.stages[first - 1])) if first else ''
-  for place, stage in enumerate(config.stages[first:], first + 1):
-    title = f'stage {place}/{len(names)} {stage.name}'
+  keys = {s.name: settings_of(s) for s in config.stages[first:last]}
+  digests = {s.name: _digest(_read(folder, s)) for s in config.stages[:first]}
+  failed: set[str] = set()
+  for place, stage in enumerate(config.stages[first:last], first):
+    title = f'stage {place + 1}/{len(names)} {stage.name}'
+    needs = config.needs(place)
     known = _read(folder, stage)
     # What an earlier stage made is part of a stage's settings, except where
     # the chain is started by hand.
+    before = ' '.join(digests[name] for name in needs)
     if stage.name == config.start and known:
       before = known['settings']['after']
     settings = {'after': before, **keys[stage.name]}
+    digests[stage.name] = _digest({'settings': settings})
     if known and known['settings'] != settings:
       why = _difference(known['settings'], settings)
+      known = None
       if not config.explain:
         _renew(config, stage, title, why)
-      known = None
-    before = _digest({'settings': settings})
+    finished = bool(known and known['finished'])
     if config.explain:
-      state = 'finished' if known and known['finished'] else 'to be run'
+      state = 'finished' if finished else 'to be run'
       print(f'{title} ({state}): {_command(stage)}')
-    elif known and known['finished']:
+    elif lacking := sorted(failed.intersection(needs)):
+      say(f'{title}: left out, {", ".join(lacking)} failed')
+      failed.add(stage.name)
+    elif finished:
       say(f'{title}: finished before')
-    else:
-      say(f'{title}: {_command(stage)}')
-      _write(folder, stage, settings, finished=False)
-      _execute(stage)
-      _write(folder, stage, settings, finished=True)
+    elif not _attempt(folder, stage, settings, title):
+      failed.add(stage.name)
+
+
+def _attempt(
+  folder: pathlib.Path, stage: Stage, settings: dict[str, Any], title: str
+) -> bool:
+  """Runs one stage and notes it; False for an optional one that failed."""
+  say(f'{title}: {_command(stage)}')
+  _write(folder, stage, settings, finished=False)
+  try:
+    _execute(stage)
+  except UserError as error:
+    if not stage.optional:
+      raise
+    say(f'{title}: {error}')
+    return False
+  _write(folder, stage, settings, finished=True)
+  return True
 
 
 def settings_of(stage: Stage) -> dict[str, Any]:
@@ -128,16 +175,10 @@ def settings_of(stage: Stage) -> dict[str, Any]:
   Raises:
     UserError: what the program says is wrong with it.
   """
-  done = subprocess.run(
-    [sys.executable, '-m', 'jaxvid.main', *stage.flags, '--help'],
-    capture_output=True,
-    text=True,
-  )
-  if done.returncode:
-    message = done.stderr.strip().split('error: ', 1)[-1]
-    raise UserError(f'stage {stage.name!r}: {message.splitlines()[-1]}')
-  lines = done.stdout.rpartition('\nkeys:\n')[2].splitlines()
-  keys = [line.strip() for line in lines]
+  code, text = _described(stage.config)
+  if code:
+    raise UserError(f'stage {stage.name!r}: {text}')
+  keys = [line.strip() for line in text.splitlines()]
   names = [key.split('=')[0].removeprefix('--config.') for key in keys]
   for override in stage.overrides:
     name = override.split('=')[0]
@@ -146,6 +187,20 @@ def settings_of(stage: Stage) -> dict[str, Any]:
         f'stage {stage.name!r}: unknown key {name}.{nearest(name, names)}'
       )
   return {'flags': stage.flags, 'keys': keys}
+
+
+@functools.lru_cache(maxsize=256)
+def _described(config: str) -> tuple[int, str]:
+  """What the program says of a config: 0 and its keys, or what is wrong."""
+  done = subprocess.run(
+    [sys.executable, '-m', 'jaxvid.main', f'--config={config}', '--help'],
+    capture_output=True,
+    text=True,
+  )
+  if done.returncode:
+    message = done.stderr.strip().split('error: ', 1)[-1]
+    return done.returncode, message.splitlines()[-1]
+  return 0, done.stdout.rpartition('\nkeys:\n')[2]
 
 
 def _command(stage: Stage) -> str:
