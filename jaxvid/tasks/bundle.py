@@ -53,6 +53,7 @@ class Bundle:
     configure: kind -> config of a part.
     read: kind -> its parameters, unrolled, numpy or jax arrays.
     tokenizer: () -> tokenizer of its text encoder.
+    head: () -> what the transformer's weights say of themselves.
   """
 
   where: str
@@ -61,6 +62,7 @@ class Bundle:
   configure: Callable[[str], Any]
   read: Callable[[str], Any]
   tokenizer: Callable[[], Tokenizer]
+  head: Callable[[], Mapping[str, Any]] = dict
 
   def need(self, kind: str) -> str:
     """`kind`, or UserError if the bundle does not hold it."""
@@ -141,25 +143,34 @@ def open_bundle(
 
 
 def open_weights(
-  folder: str | os.PathLike, tokenizer: str, size: tuple[int, int]
+  folder: str | os.PathLike,
+  tokenizer: str,
+  size: tuple[int, int],
+  others: Mapping[str, str] | None = None,
 ) -> Bundle:
-  """A run or a plain folder of weights, as a model without an autoencoder.
+  """A run or a plain folder of weights, as a model.
 
   Args:
     folder: workdir of a training run, or written by `storage.weights.save`;
-      holds a transformer and its text encoder.
+      holds a transformer and, unless `others` does, its text encoder.
     tokenizer: folder of the tokenizer.
     size: (height, width) of the videos in pixels.
+    others: kind -> run or folder of weights of a part that is elsewhere: the
+      text encoder, an autoencoder.
 
   Raises:
     UserError: nothing there.
   """
-  path = pathlib.Path(folder).expanduser()
-  if not path.is_dir():
-    raise UserError(f'no weights at {str(folder)!r}')
-  places = {'dit': '.', 'text': '.', 'tokenizer': pathlib.Path(tokenizer)}
-  places['tokenizer'] = places['tokenizer'].expanduser().absolute()
-  return _ours(path, {'parts': places, 'size': size})
+  places = {kind: pathlib.Path(p) for kind, p in (others or {}).items()}
+  for kind, place in {'weights': pathlib.Path(folder), **places}.items():
+    if not place.expanduser().is_dir():
+      raise UserError(f'no {kind} at {str(place)!r}')
+  places['tokenizer'] = pathlib.Path(tokenizer)
+  parts = {kind: p.expanduser().absolute() for kind, p in places.items()}
+  return _ours(
+    pathlib.Path(folder).expanduser(),
+    {'parts': {'dit': '.', 'text': '.', **parts}, 'size': size},
+  )
 
 
 def find(weights: str) -> pathlib.Path:
@@ -226,7 +237,7 @@ def _ours(folder: pathlib.Path, head: Mapping[str, Any]) -> Bundle:
     ) from error
 
   @functools.cache
-  def configure(kind: str) -> Any:
+  def describe(kind: str) -> Mapping[str, Any]:
     head = places[kind] / 'config.json'
     # A training run has its config elsewhere.
     found = head.is_file()
@@ -237,12 +248,20 @@ def _ours(folder: pathlib.Path, head: Mapping[str, Any]) -> Bundle:
     )
     if not isinstance(config, dict) or not isinstance(config.get(kind), dict):
       raise UserError(f'{places[kind]} does not describe a {kind}')
-    return config_lib.from_dict(specs.CONFIGS[kind], config[kind])
+    return config
+
+  @functools.cache
+  def configure(kind: str) -> Any:
+    return config_lib.from_dict(specs.CONFIGS[kind], describe(kind)[kind])
 
   def read(kind: str) -> Any:
     _, params = checkpoint.load_params(places[kind])
     # Trained together, kept together: a tree of several models.
-    params = params[kind] if set(params) <= set(KINDS) else params
+    if together := set(params) & set(KINDS):
+      if kind not in params:
+        have = ', '.join(sorted(together))
+        raise UserError(f'{places[kind]} holds no {kind} (it holds {have})')
+      params = params[kind]
     if kind in ('dit', 'text'):
       params = unstack_layers(params)
     where = str(places[kind])
@@ -258,6 +277,7 @@ def _ours(folder: pathlib.Path, head: Mapping[str, Any]) -> Bundle:
     tokenizer=lambda: Tokenizer.load(
       tokens, configure('dit').text_len if 'dit' in places else None
     ),
+    head=lambda: describe('dit') if 'dit' in places else {},
   )
 
 

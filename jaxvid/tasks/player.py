@@ -20,7 +20,7 @@ from jaxvid.stream import frames as frames_lib
 from jaxvid.stream import stream, teacher
 from jaxvid.stream.frames import Decoder
 from jaxvid.stream.stream import Settings
-from jaxvid.tasks import budget
+from jaxvid.tasks import budget, trained
 from jaxvid.tasks.bundle import CODECS, Bundle, open_bundle
 from jaxvid.tasks.progress import progress, say
 
@@ -73,6 +73,7 @@ def prepare(config: 'Config', request: 'Request') -> Playback:
   size = picture_size(config, bundle)
   given = given_frames(config, size)
   settings = stream_settings(config, request, bundle, size, given)
+  trained.warn(bundle, settings, request.num_chunks)
   measures = plan_memory(config, bundle, settings, size)
   for note in measures.notes:
     say(f'memory: {note}')
