@@ -70,7 +70,8 @@ def test_benchmark_row(weights):
   assert row['frames'] >= 32
   assert row['frames_per_s_on_host'] > 0
   if resident.held() is not None:
-    assert 0 < row['stream_peak_mb'] <= row['peak_memory_mb']
+    # Linux keeps the two counts apart, each some pages behind the truth.
+    assert 0 < row['stream_peak_mb'] <= 1.01 * row['peak_memory_mb']
   other = row | {'stream_peak_mb': row['stream_peak_mb'] + 2.0, 'frames': 99}
   both = benchmark.combine([row, other])
   assert both['frames'] == 99 and both['device'] == row['device']
