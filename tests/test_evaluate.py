@@ -1,13 +1,24 @@
 """Evaluation and benchmark tasks, end to end on a tiny random model."""
 
+import dataclasses
 import json
+import pathlib
 
 import jax
+import numpy as np
 import pytest
 import tiny_bundle
 
 from jaxvid.errors import UserError
-from jaxvid.tasks import benchmark, evaluate, generate, player, resident
+from jaxvid.tasks import (
+  benchmark,
+  compare,
+  evaluate,
+  generate,
+  player,
+  random_bundle,
+  resident,
+)
 
 
 @pytest.fixture(scope='module')
@@ -48,11 +59,107 @@ def test_long_videos_are_reported_over_time(weights, tmp_path):
   target = tmp_path / 'report.json'
   stream = _stream(weights, seconds=2.0)
   evaluate.run(
-    evaluate.Config(stream, clips=2, batch=2, window=1, output=str(target))
+    evaluate.Config(
+      stream, clips=2, batch=2, workers=0, window=1, output=str(target)
+    )
   )
   over_time = json.loads(target.read_text())['over_time']
   assert len(over_time['accuracy']) == 2
   assert len(over_time['curves']['saturation']) == 2
+
+
+def test_a_run_is_measured_without_a_bundle(weights, tmp_path):
+  folder = pathlib.Path(weights).parent
+  target = tmp_path / 'report.json'
+  stream = _stream(str(folder / 'model'))
+  parts = evaluate.Parts(
+    str(folder / 'tokenizer'), '', str(folder / 'tae'), (16, 32)
+  )
+  evaluate.run(
+    evaluate.Config(
+      stream,
+      parts,
+      clips=3,
+      batch=2,
+      workers=0,
+      details=True,
+      output=str(target),
+    )
+  )
+  report = json.loads(target.read_text())
+  assert (report['ticks_per_clip'], report['calls_per_clip']) == (4, 4)
+  curves = report['by_chunk']['curves']
+  assert len(curves['sharpness']) == 1 and curves['sharpness'][0]['count'] == 3
+  assert {'pace', 'colour', 'motion', 'saturation'} <= set(curves)
+  assert len(report['values']['clips']['right']) == 3
+  assert len(report['values']['chunks']['change']) == 3
+  again = tmp_path / 'again.json'
+  evaluate.run(
+    evaluate.Config(
+      _stream(weights),
+      clips=3,
+      batch=2,
+      probe_every=0,
+      workers=0,
+      details=True,
+      output=str(again),
+    )
+  )
+  bundled = json.loads(again.read_text())
+  assert bundled['values']['clips'] == report['values']['clips']
+  assert 'pace' not in bundled['by_chunk']['curves']
+
+
+def test_impossible_measurements(weights):
+  with pytest.raises(UserError, match='clips must be at least 1, not 0'):
+    evaluate.run(evaluate.Config(_stream(weights), clips=0))
+  with pytest.raises(UserError, match='probe_every'):
+    evaluate.run(evaluate.Config(_stream(weights), probe_every=-1))
+  with pytest.raises(UserError, match='holds no vae'):
+    evaluate.Sampler.load(dataclasses.replace(_stream(weights), decoder='vae'))
+
+
+def test_systems_are_timed_in_one_run(weights, tmp_path, capsys):
+  target = tmp_path / 'times.json'
+  teacher = generate.Config(
+    weights=weights, decoder='tae', schedule='teacher', steps=2, guidance=3.0
+  )
+  compare.run(
+    compare.Config(
+      systems=(
+        compare.System('two', _stream(weights)),
+        compare.System('teacher', teacher),
+      ),
+      ratios=(compare.Ratio('teacher', 'two', '39.7', 1e-6),),
+      seconds=0.5,
+      repeats=2,
+      output=str(target),
+    )
+  )
+  report = json.loads(target.read_text())
+  two, whole = report['systems']
+  assert (two['calls'], whole['calls']) == (2, 4)
+  assert two['frames'] == whole['frames'] == 9
+  assert 0 < two['denoise_only_s'] and 0 < two['first_frame_s']
+  (ratio,) = report['ratios']
+  assert ratio['reached'] and ratio['denoise']['count'] == 2
+  assert 'paper: 39.7' in capsys.readouterr().out
+  with pytest.raises(UserError, match="no system 'three'"):
+    compare.Config(
+      (compare.System('two', teacher),), (compare.Ratio('three', 'two'),)
+    )
+
+
+def test_random_weights_of_every_size_fit_together():
+  for size in random_bundle.SIZES:
+    made = random_bundle.make(size)
+    dit, codec = made.configure('dit'), made.configure('vae')
+    assert dit.out_dim == codec.z_dim == made.configure('tae').z_dim
+    assert dit.text_dim == made.configure('text').dim
+  params = random_bundle.make('nano').read('dit')
+  assert all(np.isfinite(x).all() for x in jax.tree.leaves(params))
+  with pytest.raises(UserError, match="no size 'nan'"):
+    random_bundle.make('nan')
 
 
 def test_captions_asked_for_are_understood_and_reproducible():

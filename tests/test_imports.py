@@ -32,6 +32,7 @@ SIDEWAYS = {('models', 'memory')}
 # Not needed to compute, so a machine with an accelerator need not have them.
 OPTIONAL = ('ml_collections', 'tensorflow_datasets', 'grain', 'av')
 OPTIONAL += ('tensorboardX', 'sentencepiece', 'ftfy', 'huggingface_hub')
+OPTIONAL += ('matplotlib',)
 COMPUTE = ('models', 'ops', 'memory', 'diffusion', 'stream', 'objectives')
 COMPUTE += ('convert', 'parallel', 'storage')
 

@@ -9,7 +9,8 @@
 The first makes 1,024 clips of 5 s from captions whose combinations of shape,
 colour and motion training never showed, and reads them back with the probe.
 `:teacher` wants the bundle `shapes_teacher`, which does not ship yet. Figures:
-docs/model_card.md.
+docs/model_card.md. Measures come chunk by chunk, too; runs and weights that are
+no bundle yet need `parts` (docs/ablations.md).
 """
 
 from ml_collections import config_dict

@@ -1,10 +1,13 @@
 """Output files that are either whole or not there."""
 
 import contextlib
+import json
+import math
 import os
 import pathlib
+import re
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from jaxvid.errors import UserError
 
@@ -50,6 +53,32 @@ def replacing(
     with contextlib.suppress(OSError):
       file.close()
     part.unlink(missing_ok=True)
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+  """Writes JSON for people: indented, a list of numbers per line.
+
+  Numbers that JSON does not know (not a number, infinite) become null.
+
+  Raises:
+    UserError: `path` cannot be written.
+  """
+  text = json.dumps(_finite(value), indent=1)
+  text = re.sub(
+    r'\[\s+([^][{}"]*?)\s+\]', lambda m: f'[{" ".join(m[1].split())}]', text
+  )
+  with replacing(path) as file:
+    file.write((text + '\n').encode())
+
+
+def _finite(value: Any) -> Any:
+  if isinstance(value, dict):
+    return {key: _finite(item) for key, item in value.items()}
+  if isinstance(value, list | tuple):
+    return [_finite(item) for item in value]
+  if isinstance(value, float) and not math.isfinite(value):
+    return None
+  return value
 
 
 def check_writable(path: str | os.PathLike) -> None:

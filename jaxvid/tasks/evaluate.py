@@ -1,12 +1,12 @@
 """Measures a shapes-world model: generates clips, probes them, reports.
 
 Every figure comes with its 95 % confidence interval and the settings that
-produced it.
+produced it. The model is a bundle, or what a training left: its run, or the
+weights that it wrote.
 """
 
 import dataclasses
 import functools
-import json
 import pathlib
 import time
 from collections.abc import Iterator, Sequence
@@ -20,13 +20,31 @@ from jaxvid.data.shapes import captions as captions_lib
 from jaxvid.data.shapes import scene as scene_lib
 from jaxvid.data.shapes.captions import Spec
 from jaxvid.errors import UserError
-from jaxvid.evaluation.generated import Tally, Timeline
+from jaxvid.evaluation import findings, workers
+from jaxvid.evaluation.generated import Tally
 from jaxvid.models import text as text_lib
 from jaxvid.stream import frames as frames_lib
 from jaxvid.stream import stream, teacher
-from jaxvid.tasks import generate, player
-from jaxvid.tasks.bundle import Bundle
+from jaxvid.tasks import generate, player, trained
+from jaxvid.tasks.bundle import Bundle, open_weights
 from jaxvid.tasks.progress import progress, say
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+  """What goes with `stream.weights` that are a run or a folder of weights.
+
+  Attributes:
+    tokenizer: its folder; empty: `stream.weights` is a bundle.
+    text: run or folder of the text encoder; empty: the transformer's own.
+    decoder: run or folder of the autoencoder, of the kind `stream.decoder`.
+    size: (height, width) of the videos in pixels.
+  """
+
+  tokenizer: str = ''
+  text: str = ''
+  decoder: str = ''
+  size: tuple[int, int] = (64, 64)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,57 +53,110 @@ class Config:
 
   Attributes:
     stream: the model and how it is sampled; prompt and output are not used.
+    parts: of a model that is no bundle yet.
     clips: number of captions, one video each.
     objects: objects per caption, 1 to 3. Captions of one object use
       combinations of shape, colour and motion that training never showed.
     batch: videos made side by side.
     seed: of captions and noise.
     window: seconds per window when a video is long enough for two.
+    latents: latent frames per point of the curves by chunk.
+    probe_every: the probe reads every n-th chunk by itself; 0 = none.
+    workers: processes that probe; -1: one less than there are cores.
+    details: write every value of every clip too, to compare models by.
     output: JSON file; empty prints only.
   """
 
   stream: generate.Config = dataclasses.field(default_factory=generate.Config)
+  parts: Parts = dataclasses.field(default_factory=Parts)
   clips: int = 1024
   objects: int = 1
   batch: int = 32
   seed: int = 0
   window: int = 5
+  latents: int = 3
+  probe_every: int = 1
+  workers: int = -1
+  details: bool = False
   output: str = ''
 
 
 def run(config: Config) -> None:
   """Generates, probes and prints a table; writes JSON if asked to."""
-  if config.clips < 1 or config.batch < 1 or config.window < 1:
-    raise UserError('clips, batch and window must be at least 1')
+  for name in ('clips', 'batch', 'window', 'latents'):
+    if getattr(config, name) < 1:
+      raise UserError(f'{name} must be at least 1, not {getattr(config, name)}')
+  for name, least in (('probe_every', 0), ('workers', -1)):
+    if getattr(config, name) < least:
+      value = getattr(config, name)
+      raise UserError(f'{name} must be >= {least}, not {value}')
   if config.output:
     files.check_writable(pathlib.Path(config.output))
   said = captioned(config.objects, config.clips, config.seed)
-  sampler = Sampler.load(config.stream)
+  sampler = Sampler.load(config.stream, open_parts(config))
   began = time.perf_counter()
-  tally, timeline = Tally(), Timeline(config.window)
   long_enough = config.stream.seconds >= 2 * config.window
+  what = findings.What(
+    config.window if long_enough else 0, config.latents, config.probe_every
+  )
+  found = findings.Findings.none(what)
   clips = sampler.clips([text for _, text in said], config.batch, config.seed)
+  items = zip(clips, (spec for spec, _ in said), strict=True)
+  reads = workers.ordered(
+    functools.partial(findings.read, what=what), items, processes(config)
+  )
   with progress(len(said), 'clips') as update:
-    for i, (frames, (spec, _)) in enumerate(zip(clips, said, strict=True)):
-      tally.add(frames, spec)
-      if long_enough:
-        timeline.add(frames, spec)
+    for i, more in enumerate(reads):
+      found.merge(more)
       update(i + 1, '')
+  tally, measures = found.tally, found.measures
   report = {
     'settings': dataclasses.asdict(config),
     'clips': len(said),
     'seconds_taken': round(time.perf_counter() - began, 1),
-    'accuracy': {k: v._asdict() for k, v in tally.accuracy().items()},
-    'pace_px_per_frame': {k: v._asdict() for k, v in tally.pace().items()},
+    **sampler.calls(),
+    'accuracy': _json(tally.accuracy()),
+    'pace_px_per_frame': _json(tally.pace()),
+    'measures': _json(measures.summary()),
+    'by_chunk': {
+      'latents': config.latents,
+      'curves': {
+        name: [point._asdict() for point in curve]
+        for name, curve in measures.by_chunk().items()
+      },
+    },
   }
   if long_enough:
-    report['over_time'] = timeline.summary()
+    report['over_time'] = found.timeline.summary()
+  if config.details:
+    report['values'] = measures.values()
   show(tally, report)
   if config.output:
-    target = pathlib.Path(config.output)
-    with files.replacing(target) as file:
-      file.write((json.dumps(report, indent=1) + '\n').encode())
-    say(f'report: {target}')
+    files.write_json(config.output, report)
+    say(f'report: {config.output}')
+
+
+def processes(config: Config) -> int:
+  """How many processes probe."""
+  return workers.default_count() if config.workers < 0 else config.workers
+
+
+def _json(intervals) -> dict[str, Any]:
+  return {name: value._asdict() for name, value in intervals.items()}
+
+
+def open_parts(config: Config) -> Bundle | None:
+  """The model that `parts` describe; None where a bundle is named."""
+  parts, stream = config.parts, config.stream
+  if not parts.tokenizer:
+    return None
+  others = {'text': parts.text, stream.decoder: parts.decoder}
+  return open_weights(
+    stream.weights,
+    parts.tokenizer,
+    parts.size,
+    {kind: place for kind, place in others.items() if place},
+  )
 
 
 def captioned(objects: int, count: int, seed: int) -> list[tuple[Spec, str]]:
@@ -145,14 +216,19 @@ class Sampler:
   decoder: frames_lib.Decoder
 
   @classmethod
-  def load(cls, config: generate.Config) -> 'Sampler':
-    """Opens the model that `config` names."""
+  def load(
+    cls, config: generate.Config, bundle: Bundle | None = None
+  ) -> 'Sampler':
+    """Opens the model that `config` names, unless one is given."""
     output = config.output or 'outputs/evaluation.mp4'
     config = dataclasses.replace(config, prompt='any', output=output)
     request = generate.check(config)
-    bundle = player.open_model(config)
+    bundle = bundle or player.open_model(config)
+    for kind in ('dit', 'text', config.decoder):
+      bundle.need(kind)
     size = player.picture_size(config, bundle)
     settings = player.stream_settings(config, request, bundle, size, None)
+    trained.warn(bundle, settings, request.num_chunks)
     return cls(
       config=config,
       request=request,
@@ -165,10 +241,19 @@ class Sampler:
       ),
     )
 
+  def calls(self) -> dict[str, int]:
+    """Ticks of a clip, and denoiser calls with all other passes counted."""
+    schedule, chunks = self.request.schedule, range(self.request.num_chunks)
+    passes = 2 if self.settings.guided else 1
+    return {
+      'ticks_per_clip': sum(len(schedule.row(i)) for i in chunks),
+      'calls_per_clip': passes * sum(schedule.calls(i) for i in chunks),
+    }
+
   def embed(self, prompts: Sequence[str]):
     """Encoded prompts `[B, T, D]` and negative prompts (None unguided)."""
     config = self.bundle.configure('text')
-    encode = jax.jit(functools.partial(text_lib.encode, config))
+    encode = _jitted_encode(config)
     tokens = self.bundle.tokenizer()
     text = encode(self.text_params, *tokens(list(prompts)))
     if not self.settings.guided:
@@ -206,3 +291,8 @@ class Sampler:
       )
       video = np.concatenate(list(pieces), 1)
     return video[:, : request.num_frames]
+
+
+@functools.lru_cache(maxsize=4)
+def _jitted_encode(config: text_lib.TextConfig):
+  return jax.jit(functools.partial(text_lib.encode, config))
