@@ -130,3 +130,18 @@ def test_frames_of_weight_zero_do_not_count():
 def test_impossible_settings(bad):
   with pytest.raises(UserError, match=next(iter(bad))):
     FlowConfig(**bad)
+
+
+@pytest.mark.parametrize('forcing', ['none', 'teacher'])
+def test_staggered_clips_have_a_level_for_every_frame(forcing):
+  config = FlowConfig(forcing=forcing, staggered=0.5)
+  t = flow_matching.sample_times(jax.random.key(0), config, 400, 6)
+  own = np.asarray([len(np.unique(row)) == 6 for row in t])
+  shared = np.asarray([len(np.unique(row[:3])) == 1 for row in t])
+  assert np.all(own ^ shared)
+  np.testing.assert_allclose(own.mean(), 0.5, atol=0.1)
+
+
+def test_impossible_share_of_staggered_clips():
+  with pytest.raises(UserError, match='staggered'):
+    FlowConfig(staggered=1.5)

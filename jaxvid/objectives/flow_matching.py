@@ -34,6 +34,10 @@ class FlowConfig:
     std: of the normal distribution, in logits.
     shift: bends raw time steps towards noise, 1 = not.
     weighting: 'none' or 'bell', the published loss weight.
+    staggered: probability that each latent frame of a clip gets a level of
+      its own. With one level for all, wherever a thing can be seen its motion
+      can be seen too, and the caption's word for the direction is hardly ever
+      needed; beside a clean frame a noisy one must be told where things go.
     context_t: time step of the past that teacher forcing shows; 0 = clean.
       The same level must be kept at inference.
   """
@@ -45,6 +49,7 @@ class FlowConfig:
   std: float = 1.0
   shift: float = 1.0
   weighting: Literal['none', 'bell'] = 'none'
+  staggered: float = 0.0
   context_t: float = 0.0
 
   def __post_init__(self):
@@ -52,6 +57,8 @@ class FlowConfig:
       raise UserError(f'chunk must be >= 1, not {self.chunk}')
     if self.shift <= 0 or self.std <= 0:
       raise UserError('shift and std must be > 0')
+    if not 0 <= self.staggered <= 1:
+      raise UserError(f'staggered must be in [0, 1], not {self.staggered}')
     if not 0 <= self.context_t < 1000:
       raise UserError(f'context_t must be in [0, 1000), not {self.context_t}')
 
@@ -59,8 +66,22 @@ class FlowConfig:
 def sample_times(
   key: jax.Array, config: FlowConfig, batch: int, frames: int
 ) -> jax.Array:
-  """Shifted time steps `[B, F]`, equal within a clip or within each chunk."""
+  """Shifted time steps `[B, F]`, equal within a clip or within each chunk.
+
+  Clips that `config.staggered` chooses have one per latent frame.
+  """
   chunk = frames if config.forcing == 'none' else config.chunk
+  if not config.staggered:
+    return _draw_times(key, config, batch, frames, chunk)
+  choose, own, shared = jax.random.split(key, 3)
+  return jnp.where(
+    jax.random.bernoulli(choose, config.staggered, (batch, 1)),
+    _draw_times(own, config, batch, frames, 1),
+    _draw_times(shared, config, batch, frames, chunk),
+  )
+
+
+def _draw_times(key, config, batch, frames, chunk):
   shape = (batch, -(-frames // chunk))
   if config.times == 'uniform':
     # In (0, 1]: the model is asked at t = 1000, never at 0.

@@ -175,7 +175,7 @@ def loss(config: DiffusionConfig, params, batch, key):
   plan = training_plan(config, frames, height // 2, width // 2)
 
   def velocity(x, t):
-    if config.flow.forcing == 'none':
+    if config.flow.forcing == 'none' and not config.flow.staggered:
       t = t[:, 0]
     return dit.apply({'params': params['dit']}, x, t, text, None, plan)[0]
 
