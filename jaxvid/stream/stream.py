@@ -33,6 +33,7 @@ class Settings:
     schedule: ticks, update and commit rule.
     guidance: classifier-free guidance weight w in u + w (c - u); 1 = off.
     scan: parameters and memory in the stacked layout (training).
+    remat: see `DiT.remat`; for the layer scan of training.
     dtype: compute type of the network and type of the memory.
   """
 
@@ -42,6 +43,7 @@ class Settings:
   guidance: float = 1.0
   scan: bool = False
   dtype: str = 'float32'
+  remat: str | None = None
 
   @property
   def guided(self) -> bool:
@@ -50,7 +52,8 @@ class Settings:
 
   @property
   def network(self) -> DiT:
-    return DiT(self.config, jnp.dtype(self.dtype), scan=self.scan)
+    dtype = jnp.dtype(self.dtype)
+    return DiT(self.config, dtype, self.scan, self.remat)
 
 
 class Ticks(NamedTuple):

@@ -104,6 +104,7 @@ class DistillConfig:
     average_after: student steps before averaging of its weights starts.
     teacher_dit: sizes of the teacher; None = the student's.
     scan: scan over layers (little memory, quick to compile) or unroll them.
+    remat: see `DiT.remat`.
     dtype: compute type.
   """
 
@@ -142,6 +143,7 @@ class DistillConfig:
   average_after: int = 0
   teacher_dit: DiTConfig | None = None
   scan: bool = True
+  remat: str | None = None
   dtype: str = 'float32'
 
   def __post_init__(self):
@@ -200,7 +202,15 @@ class DistillConfig:
       spare=spare,
     )
     schedule = describe.build(spec)
-    return Settings(self.dit, memory, schedule, guidance, self.scan, self.dtype)
+    return Settings(
+      self.dit,
+      memory,
+      schedule,
+      guidance,
+      self.scan,
+      self.dtype,
+      remat=self.remat,
+    )
 
   @property
   def student(self) -> Settings:
@@ -209,12 +219,12 @@ class DistillConfig:
 
   @property
   def network(self) -> DiT:
-    return DiT(self.dit, jnp.dtype(self.dtype), self.scan)
+    return DiT(self.dit, jnp.dtype(self.dtype), self.scan, self.remat)
 
   @property
   def teacher_network(self) -> DiT:
     sizes = self.teacher_dit or self.dit
-    return DiT(sizes, jnp.dtype(self.dtype), self.scan)
+    return DiT(sizes, jnp.dtype(self.dtype), self.scan, self.remat)
 
   @property
   def judge(self) -> Discriminator:
