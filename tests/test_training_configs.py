@@ -110,6 +110,38 @@ def test_the_chain_fits_together(recipe, size):
 
 
 @pytest.mark.parametrize(
+  'spec, start',
+  [
+    ('self_forcing.py:train', ''),
+    ('self_forcing.py:train,frame', ''),
+    ('causvid.py:train', 'causvid'),
+    ('diagdistill.py:train', ''),
+    ('diagdistill.py:train,release', ''),
+    ('diagdistill.py:train,frame', ''),
+    ('diagdistill.py:train,digits', ''),
+  ],
+)
+def test_wan_students_are_those_of_the_shapes_world_at_full_size(spec, start):
+  wan = load(f'configs/wan/{spec}')
+  twin = 'small' + spec.partition(':train')[2]
+  shapes = load(f'configs/shapes/{spec.partition(":")[0]}:{twin}')
+  initial = load(f'configs/wan/ode.py:{start}')
+  assert wan.distill.dit == WAN_1_3B
+  assert wan.distill.weights.student == initial.export
+  assert wan.distill.negative
+  for name in ('schedule', 'digits', 'sink', 'window', 'chunk', 'rollout'):
+    assert getattr(wan.distill, name) == getattr(shapes.distill, name)
+  for name in ('history', 'objective', 'flow', 'score', 'guidance'):
+    assert getattr(wan.distill, name) == getattr(shapes.distill, name)
+
+
+@pytest.mark.parametrize('name', ['self_forcing', 'causvid', 'diagdistill'])
+def test_unknown_wan_variants_are_named(name):
+  with pytest.raises(UserError, match="'train,x'"):
+    load(f'configs/wan/{name}.py:train,x')
+
+
+@pytest.mark.parametrize(
   'spec',
   [
     'teacher.py:huge',

@@ -112,6 +112,7 @@ def wan_student(name: str) -> dict[str, Any]:
       'generator_every': 5,  # *released config*
       'guidance': 4.0,  # *released config* (their 3.0 counts from c)
       'average_after': 40,  # student steps; *released config*: step 200
+      'remat': 'nothing_saveable',
       'dtype': 'bfloat16',
     },
   }
