@@ -30,9 +30,10 @@ def attention(
     q: queries `[B, T, N, D]`.
     k: keys `[B, S, N, D]`.
     v: values `[B, S, N, D]`.
-    length: number of valid keys, a scalar; None = all S.
+    length: number of valid keys, a scalar or one per sample `[B]`; None =
+      all S.
     ranges: int32 `[R, T, 2]` (see `ranges.py`); None = all keys.
-    mask: boolean `[S]`, keys to attend; None = all.
+    mask: boolean `[S]` or `[B, S]`, keys to attend; None = all.
     backend: a name in `BACKENDS`.
 
   Returns:
@@ -44,6 +45,6 @@ def attention(
   if backend not in BACKENDS:
     raise ValueError(f'backend {backend!r} is not one of {sorted(BACKENDS)}')
   if length is not None:
-    prefix = jnp.arange(k.shape[1]) < length
+    prefix = jnp.arange(k.shape[1]) < jnp.asarray(length)[..., None]
     mask = prefix if mask is None else mask & prefix
   return BACKENDS[backend](q, k, v, Visible(mask, ranges))

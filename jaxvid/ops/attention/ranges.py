@@ -23,7 +23,8 @@ class Visible(NamedTuple):
   """Which keys each query may attend; not written out until needed.
 
   Attributes:
-    keys: boolean `[S]`, keys that anybody may attend; None = all.
+    keys: boolean `[S]`, or `[B, S]` where samples differ: keys that anybody
+      may attend; None = all.
     ranges: int32 `[R, T, 2]`; None = no further limit.
   """
 
@@ -31,8 +32,10 @@ class Visible(NamedTuple):
   ranges: jax.Array | None
 
   def mask(self, keys: int) -> jax.Array | None:
-    """Boolean `[1, 1, T or 1, S]` of S keys; None = attend all."""
-    mask = None if self.keys is None else self.keys[None, None, None]
+    """Boolean `[B or 1, 1, T or 1, S]` of S keys; None = attend all."""
+    mask = None
+    if self.keys is not None:
+      mask = jnp.atleast_2d(self.keys)[:, None, None]
     if self.ranges is None:
       return mask
     inside = ranges_mask(self.ranges, keys)[None, None]
