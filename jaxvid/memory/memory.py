@@ -34,8 +34,9 @@ class MemoryConfig:
       with a single given frame.
     spare: further ring slots. Frames in them are out of the window, hence
       not attended, but not overwritten yet: a training clip replays its
-      chunks against one final memory, and a deferred tick still finds what
-      it attends.
+      chunks against one final memory.
+    split: keys are stored with rotary pairs split (see `ops.rope.rotate`), as
+      a network with fused parameters makes them.
   """
 
   height: int
@@ -46,6 +47,7 @@ class MemoryConfig:
   positions: str = 'absolute'
   aligned: bool = True
   spare: int = 0
+  split: bool = False
 
   def __post_init__(self):
     if self.positions not in ('absolute', 'relative'):
@@ -126,7 +128,11 @@ class Memory:
     return not isinstance(self.k, tuple)
 
   def plan(
-    self, frames: int, backend: str = 'xla', theta: float = 10_000.0
+    self,
+    frames: int,
+    backend: str = 'xla',
+    theta: float = 10_000.0,
+    grid: tuple[int, int] | None = None,
   ) -> CachedPlan:
     """Plan of a tick over the next `frames` latent frames.
 
@@ -136,17 +142,25 @@ class Memory:
     config = self.config
     index = self.frame + jnp.arange(frames)
     slots = slot_of(index, config.sink, config.capacity)
+    contiguous = config.contiguous(frames)
     return self.plan_at(
-      index, slots, self.frame, config.contiguous(frames), backend, theta
+      index, slots, self.frame, contiguous, backend, theta, grid
     )
 
   def plan_at(
-    self, index, slots, before, contiguous, backend='xla', theta=10_000.0
+    self,
+    index,
+    slots,
+    before,
+    contiguous,
+    backend='xla',
+    theta=10_000.0,
+    grid=None,
   ) -> CachedPlan:
     """Plan for frames `index` `[F]` in explicit `slots` `[F]`."""
     config = self.config
     end = index[-1] + 1
-    size = (config.height, config.width, self._head_dim(), theta)
+    size = (config.height, config.width, self._head_dim(), theta, grid)
     oldest = oldest_frame(end, config.sink, config.window)
     slot_rotation = visible = None
     if config.positions == 'relative':
@@ -169,6 +183,7 @@ class Memory:
       contiguous=contiguous,
       in_place=not self.stacked and not self.config.spare,
       backend=backend,
+      split=config.split,
     )
 
   def layer(self, i: int) -> tuple[jax.Array, jax.Array]:

@@ -23,15 +23,17 @@ class ParallelPlan:
     rotation: `[2, T, D / 2]` for queries and keys.
     ranges: None (everything attends everything) or int32 `[R, T, 2]`.
     backend: attention backend.
+    split: layout of the pairs, see `ops.rope.rotate`.
   """
 
   rotation: jax.Array
   ranges: jax.Array | None = None
   backend: str = struct.field(pytree_node=False, default='xla')
+  split: bool = struct.field(pytree_node=False, default=False)
 
   def attend(self, q, k, v, cache: LayerCache):
     """Returns attention `[B, T, N, D]` and the (absent) cache."""
-    q, k = rotate(q, self.rotation), rotate(k, self.rotation)
+    q, k = (rotate(x, self.rotation, self.split) for x in (q, k))
     out = attention(q, k, v, ranges=self.ranges, backend=self.backend)
     return out, cache
 
@@ -44,6 +46,8 @@ def parallel(
   ranges: jax.Array | None = None,
   backend: str = 'xla',
   theta: float = 10_000.0,
+  grid: tuple[int, int] | None = None,
+  split: bool = False,
 ) -> ParallelPlan:
   """Plan for latent frames at positions `frames` `[F]`, all in one pass.
 
@@ -51,7 +55,10 @@ def parallel(
   from `ops.attention.teacher_forcing`.
   """
   return ParallelPlan(
-    rotation(frames, height, width, head_dim, theta), ranges, backend
+    rotation(frames, height, width, head_dim, theta, grid),
+    ranges,
+    backend,
+    split,
   )
 
 
@@ -75,6 +82,7 @@ class CachedPlan:
       False leaves the cache alone and returns the chunk's K/V (training, and
       memories with spare slots).
     backend: attention backend.
+    split: layout of the pairs, see `ops.rope.rotate`.
   """
 
   slots: jax.Array
@@ -87,6 +95,7 @@ class CachedPlan:
   contiguous: bool = struct.field(pytree_node=False)
   in_place: bool = struct.field(pytree_node=False)
   backend: str = struct.field(pytree_node=False, default='xla')
+  split: bool = struct.field(pytree_node=False, default=False)
 
   def attend(self, q, k, v, cache: LayerCache):
     """Attention of the chunk over memory and itself.
@@ -96,9 +105,9 @@ class CachedPlan:
       not in place, the chunk's own K and V `[B, T, N, D]` to be written
       after the layer scan.
     """
-    q = rotate(q, self.q_rotation)
+    q = rotate(q, self.q_rotation, self.split)
     if self.slot_rotation is None:
-      k = rotate(k, self.q_rotation)
+      k = rotate(k, self.q_rotation, self.split)
     return (self._in_place if self.in_place else self._apart)(q, k, v, cache)
 
   def _in_place(self, q, k, v, cache):
@@ -109,9 +118,9 @@ class CachedPlan:
     return out, (keys, values)
 
   def _apart(self, q, k, v, cache):
-    own = k if self.slot_rotation is None else rotate(k, self.q_rotation)
-    past = cache[0]
+    own, past = k, cache[0]
     if self.slot_rotation is not None:
+      own = rotate(k, self.q_rotation, self.split)
       past = self._turn(past)
     capacity = past.shape[1] // self.tokens
     slot = jnp.arange(capacity)
@@ -125,7 +134,7 @@ class CachedPlan:
     return out, (k, v)
 
   def _turn(self, keys):
-    return rotate(keys, self.slot_rotation)
+    return rotate(keys, self.slot_rotation, self.split)
 
   def write(self, buffer: jax.Array, new: jax.Array) -> jax.Array:
     """Writes the chunk `[..., T, N, D]` into a buffer `[..., S, N, D]`."""

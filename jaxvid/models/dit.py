@@ -15,19 +15,23 @@ from jaxvid.errors import UserError
 from jaxvid.memory.memory import Memory
 from jaxvid.memory.plan import parallel
 from jaxvid.models.dit_block import (
+  AAPT_8B,
   WAN_1_3B,
   WAN_14B,
   Attention,
   Block,
   DiTConfig,
   Head,
+  Modulation,
   TextKV,
   gelu,
+  modulation_parts,
   timestep_embedding,
 )
 from jaxvid.models.layers import Dense, Params
 
 __all__ = [
+  'AAPT_8B',
   'WAN_1_3B',
   'WAN_14B',
   'Attention',
@@ -35,7 +39,9 @@ __all__ = [
   'DiT',
   'DiTConfig',
   'Head',
+  'Modulation',
   'TextKV',
+  'modulation',
   'text_kv',
   'timestep_embedding',
 ]
@@ -52,17 +58,23 @@ class DiT(nn.Module):
       place, for streaming). `stack_layers` / `unstack_layers` convert.
     remat: name of a `jax.checkpoint_policies` entry for the scanned layers,
       or None to keep all activations.
+    fused: parameters are those of `models.fused.fuse`.
+    residual: type of the tokens between layers; None = `dtype`.
+    backend: of all attention.
   """
 
   config: DiTConfig
   dtype: jnp.dtype = jnp.float32
   scan: bool = True
   remat: str | None = None
+  fused: bool = False
+  residual: jnp.dtype | None = None
+  backend: str = 'xla'
 
   def __call__(
     self,
     x: jax.Array,
-    t: jax.Array,
+    t: jax.Array | Modulation,
     text: jax.Array | TextKV,
     memory: Memory | None = None,
     plan=None,
@@ -71,7 +83,8 @@ class DiT(nn.Module):
 
     Args:
       x: noisy latents `[B, F, H, W, C]`.
-      t: timesteps 0..1000, `[B]` or one per latent frame `[B, F]`.
+      t: timesteps 0..1000, `[B]` or one per latent frame `[B, F]`, or the
+        `Modulation` they amount to.
       text: text encoder output `[B, <= text_len, text_dim]` (zero-padded
         here), or the prompt's `TextKV`.
       memory: past keys and values; None for a clip in one pass.
@@ -120,10 +133,18 @@ class DiT(nn.Module):
         width,
         config.head_dim,
         theta=config.rope_theta,
+        backend=self.backend,
+        grid=config.rope_grid,
+        split=self.fused,
       )
     elif plan is None:
-      plan = memory.plan(frames, theta=config.rope_theta)
-    embedded, time = self._time(t if t.ndim == 2 else t[:, None])
+      plan = memory.plan(
+        frames, self.backend, config.rope_theta, config.rope_grid
+      )
+    if not isinstance(t, Modulation):
+      embedded, time = self._time(t if t.ndim == 2 else t[:, None])
+    else:
+      embedded, time = modulation_parts(t.head), modulation_parts(t.blocks)
     tokens = self._patches(x)
     if not isinstance(text, TextKV):
       text = self._text(text)
@@ -144,7 +165,8 @@ class DiT(nn.Module):
     kernel = self.param('patch_embedding', lambda key: _patch_init(key, shape))
     h = rearrange(x, 'b f (h i) (w j) c -> b f (h w) (i j c)', i=2, j=2)
     weight = kernel['kernel'].reshape(-1, config.dim).astype(self.dtype)
-    return h.astype(self.dtype) @ weight + kernel['bias'].astype(self.dtype)
+    h = h.astype(self.dtype) @ weight + kernel['bias'].astype(self.dtype)
+    return h.astype(self.residual or self.dtype)
 
   def _text(self, text):
     dim = self.config.dim
@@ -162,14 +184,15 @@ class DiT(nn.Module):
 
   def _blocks(self, x, memory, text, time, plan, layers):
     config, block = self.config, Block
-    ready = isinstance(text, TextKV)
+    ready, timed = isinstance(text, TextKV), isinstance(time, tuple)
     if not self.scan:
       caches, outputs = [], []
       for i in range(config.num_layers):
         cache = None if memory is None else memory.layer(i)
         layer_text = (text.k[i], text.v[i]) if ready else text
-        x, cache = block(config, self.dtype, name=f'blocks_{i}')(
-          x, cache, layer_text, time, plan
+        layer_time = tuple(m[i] for m in time) if timed else time
+        x, cache = block(config, self.dtype, self.fused, name=f'blocks_{i}')(
+          x, cache, layer_text, layer_time, plan
         )
         caches.append(cache)
         outputs.append(x)
@@ -189,13 +212,19 @@ class DiT(nn.Module):
       layer,
       variable_axes={'params': 0},
       split_rngs={'params': True},
-      in_axes=(0, 0, 0 if ready else nn.broadcast, nn.broadcast, nn.broadcast),
+      in_axes=(
+        0,
+        0,
+        0 if ready else nn.broadcast,
+        0 if timed else nn.broadcast,
+        nn.broadcast,
+      ),
       length=config.num_layers,
     )
     chosen = tuple(np.arange(config.num_layers) == i for i in layers)
     cache = None if memory is None else (memory.k, memory.v)
     text = (text.k, text.v) if ready else text
-    blocks = block(config, self.dtype, name='blocks')
+    blocks = block(config, self.dtype, self.fused, name='blocks')
     (x, kept), caches = scan(
       blocks, (x, (x,) * len(layers)), chosen, cache, text, time, plan
     )
@@ -237,7 +266,7 @@ def text_kv(
   h = dense.apply({'params': params['text_embedding_2']}, gelu(h))
 
   def layer(block):
-    module = Attention(config, dtype)
+    module = Attention(config, dtype, 'kv' in block['cross_attn'])
     return module.apply({'params': block['cross_attn']}, h, method='key_value')
 
   if 'blocks' in params:
@@ -245,3 +274,29 @@ def text_kv(
   pairs = [layer(params[f'blocks_{i}']) for i in range(config.num_layers)]
   k, v = zip(*pairs, strict=True)
   return TextKV(k, v)
+
+
+def modulation(config: DiTConfig, params: Params, t: jax.Array) -> Modulation:
+  """What time steps do to every layer, to be reused by all chunks.
+
+  Args:
+    config: sizes.
+    params: the transformer's parameters, stacked or unrolled.
+    t: timesteps 0..1000 `[B, F or 1]`.
+  """
+
+  def dense(name, x, features):
+    return Dense(features).apply({'params': params[name]}, x)
+
+  e = timestep_embedding(t, config.freq_dim)
+  e = dense('time_embedding_0', e, config.dim)
+  e = dense('time_embedding_2', nn.silu(e), config.dim)
+  time = dense('time_projection_1', nn.silu(e), 6 * config.dim)
+  time = time.reshape(*t.shape, 6, config.dim)
+  if 'blocks' in params:
+    tables = params['blocks']['modulation']
+  else:
+    layers = range(config.num_layers)
+    tables = jnp.stack([params[f'blocks_{i}']['modulation'] for i in layers])
+  head = e[..., None, :] + params['head']['modulation']
+  return Modulation(time + tables[:, None, None], head)

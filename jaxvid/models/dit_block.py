@@ -36,6 +36,8 @@ class DiTConfig:
     patch_size: (frames, rows, columns) per token; frames must be 1.
     eps: of every norm.
     rope_theta: base of the rotary frequencies; small grids want a small one.
+    rope_grid: (rows, columns) of tokens that pictures of every size are
+      stretched to (AAPT); None = positions count tokens (Wan2.1).
   """
 
   dim: int = 1536
@@ -50,6 +52,7 @@ class DiTConfig:
   patch_size: tuple[int, int, int] = (1, 2, 2)
   eps: float = 1e-6
   rope_theta: float = 10_000.0
+  rope_grid: tuple[int, int] | None = None
 
   @property
   def head_dim(self) -> int:
@@ -58,6 +61,13 @@ class DiTConfig:
 
 WAN_1_3B = DiTConfig()
 WAN_14B = DiTConfig(dim=5120, ffn_dim=13824, num_heads=40, num_layers=40)
+# Width, heads, blocks and number of parameters of the model of AAPT, as far as
+# they are known (supplement C; SeedVR's configuration of 8 B). Theirs has two
+# streams, visual and text; in this block of one stream the feed-forward layer
+# makes up for the other. Channels: noise, and the recycled frame.
+AAPT_8B = DiTConfig(
+  dim=3072, ffn_dim=24576, num_heads=24, num_layers=36, in_dim=32
+)
 
 
 @struct.dataclass
@@ -71,6 +81,19 @@ class TextKV:
 
   k: Any
   v: Any
+
+
+@struct.dataclass
+class Modulation:
+  """Shifts, scales and gates of every layer, computed once per noise level.
+
+  Attributes:
+    blocks: float32 `[L, B or 1, F or 1, 6, D]`.
+    head: float32 `[B or 1, F or 1, 2, D]`.
+  """
+
+  blocks: jax.Array
+  head: jax.Array
 
 
 def timestep_embedding(t: jax.Array, size: int) -> jax.Array:
@@ -98,14 +121,22 @@ class Attention(nn.Module):
   """The projections of self- and cross-attention.
 
   q and k are normed over the whole width before the head split (Wan2.1).
+
+  Attributes:
+    config: sizes.
+    dtype: compute type.
+    fused: projections of one input are one matrix, `qkv` or `kv`.
   """
 
   config: DiTConfig
   dtype: jnp.dtype = jnp.float32
+  fused: bool = False
 
   def setup(self):
     dense = functools.partial(Dense, self.config.dim, dtype=self.dtype)
     self.q, self.k, self.v, self.o = dense(), dense(), dense(), dense()
+    self.kv = Dense(2 * self.config.dim, dtype=self.dtype)
+    self.qkv = Dense(3 * self.config.dim, dtype=self.dtype)
     self.norm_q = RMSNorm(self.config.eps)
     self.norm_k = RMSNorm(self.config.eps)
 
@@ -118,7 +149,21 @@ class Attention(nn.Module):
 
   def key_value(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Keys and values `[B, T, N, D]` of x `[B, T, C]`."""
-    return self._heads(self.norm_k(self.k(x))), self._heads(self.v(x))
+    if self.fused:
+      k, v = jnp.split(self.kv(x), 2, -1)
+    else:
+      k, v = self.k(x), self.v(x)
+    return self._heads(self.norm_k(k)), self._heads(v)
+
+  def query_key_value(
+    self, x: jax.Array
+  ) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Queries, keys and values `[B, T, N, D]` of one input `[B, T, C]`."""
+    if not self.fused:
+      return self.query(x), *self.key_value(x)
+    q, k, v = jnp.split(self.qkv(x), 3, -1)
+    q, k = self.norm_q(q), self.norm_k(k)
+    return self._heads(q), self._heads(k), self._heads(v)
 
   def out(self, x: jax.Array) -> jax.Array:
     """Joins the heads of `[B, T, N, D]` and projects."""
@@ -130,6 +175,7 @@ class Block(nn.Module):
 
   config: DiTConfig
   dtype: jnp.dtype = jnp.float32
+  fused: bool = False
 
   @nn.compact
   def __call__(self, x, cache, text, time, plan):
@@ -139,28 +185,27 @@ class Block(nn.Module):
       x: tokens `[B, F, P, D]`, P per latent frame.
       cache: the layer's K and V (see `Memory`), or None.
       text: (K, V) of the text, or embedded text `[B, text_len, D]`.
-      time: modulation `[B, F or 1, 6, D]` in float32.
+      time: modulation `[B, F or 1, 6, D]` in float32 before the layer's own
+        part is added; or complete, a tuple of six `[B, F or 1, D]`.
       plan: says what to write and attend.
 
     Returns:
       Tokens like x, and the layer's new cache.
     """
     config = self.config
-    table = self.param(
-      'modulation', nn.initializers.normal(0.02), (6, config.dim)
-    )
-    shifts = jnp.split((time + table)[:, :, None], 6, axis=-2)
-    shift1, scale1, gate1, shift2, scale2, gate2 = (
-      m[..., 0, :] for m in shifts
-    )
+    if not isinstance(time, tuple):
+      table = self.param(
+        'modulation', nn.initializers.normal(0.02), (6, config.dim)
+      )
+      time = modulation_parts(time + table)
+    shift1, scale1, gate1, shift2, scale2, gate2 = (m[:, :, None] for m in time)
     frames = x.shape[1]
-    self_attn = Attention(config, self.dtype, name='self_attn')
-    cross_attn = Attention(config, self.dtype, name='cross_attn')
+    self_attn = Attention(config, self.dtype, self.fused, name='self_attn')
+    cross_attn = Attention(config, self.dtype, self.fused, name='cross_attn')
 
     h = modulate(LayerNorm(config.eps)(x), shift1, scale1, self.dtype)
     h = rearrange(h, 'b f p d -> b (f p) d')
-    k, v = self_attn.key_value(h)
-    h, cache = plan.attend(self_attn.query(h), k, v, cache)
+    h, cache = plan.attend(*self_attn.query_key_value(h), cache)
     h = rearrange(self_attn.out(h), 'b (f p) d -> b f p d', f=frames)
     x = gated(x, h, gate1)
 
@@ -170,7 +215,8 @@ class Block(nn.Module):
     h = cross_attn.out(
       attention(cross_attn.query(h), k, v, backend=plan.backend)
     )
-    x = x + rearrange(h, 'b (f p) d -> b f p d', f=frames)
+    h = rearrange(h, 'b (f p) d -> b f p d', f=frames)
+    x = (x + h).astype(x.dtype)
 
     h = modulate(LayerNorm(config.eps)(x), shift2, scale2, self.dtype)
     h = Dense(config.ffn_dim, dtype=self.dtype, name='ffn_0')(h)
@@ -184,8 +230,14 @@ def modulate(x, shift, scale, dtype):
 
 
 def gated(x, h, gate):
-  """Residual sum x + gate h, the product in float32."""
-  return x + (h.astype(jnp.float32) * gate).astype(x.dtype)
+  """Residual sum x + gate h in float32, as the type of x."""
+  x32 = x.astype(jnp.float32)
+  return (x32 + h.astype(jnp.float32) * gate).astype(x.dtype)
+
+
+def modulation_parts(time: jax.Array) -> tuple[jax.Array, ...]:
+  """`[..., n, D]` -> n arrays `[..., D]`."""
+  return tuple(jnp.moveaxis(time, -2, 0))
 
 
 class Head(nn.Module):
@@ -196,12 +248,17 @@ class Head(nn.Module):
 
   @nn.compact
   def __call__(self, x, time):
-    """`[B, F, P, D]` and time `[B, F or 1, D]` -> `[B, F, P, patch * C]`."""
+    """`[B, F, P, D]` and time -> `[B, F, P, patch * C]`.
+
+    Time is `[B, F or 1, D]`, or complete: a tuple of shift and scale of it.
+    """
     config = self.config
-    table = self.param(
-      'modulation', nn.initializers.normal(0.02), (2, config.dim)
-    )
-    shift, scale = (time[:, :, None] + table[i] for i in range(2))
+    if not isinstance(time, tuple):
+      table = self.param(
+        'modulation', nn.initializers.normal(0.02), (2, config.dim)
+      )
+      time = modulation_parts(time[:, :, None] + table)
+    shift, scale = (m[:, :, None] for m in time)
     x = modulate(LayerNorm(config.eps)(x), shift, scale, self.dtype)
     size = int(np.prod(config.patch_size)) * config.out_dim
     return Dense(size, dtype=self.dtype, name='head')(x)
