@@ -179,6 +179,25 @@ def read_image(path: str | os.PathLike, height: int, width: int) -> np.ndarray:
   raise UserError(f'cannot read {path}: it holds no picture')
 
 
+def native_frames(path: str | os.PathLike) -> Iterator[np.ndarray]:
+  """Every frame of a file in the size of the first, upright, one at a time.
+
+  Returns:
+    uint8 [H, W, 3] each.
+
+  Raises:
+    UserError: missing, unreadable or broken file, or no picture in it.
+  """
+  size = None
+  for frame in _decode(path):
+    size = size or (frame.width, frame.height)
+    image = frame.reformat(*size, 'rgb24').to_ndarray()
+    turns = round(frame.rotation / 90) % 4
+    yield np.ascontiguousarray(np.rot90(image, turns))
+  if size is None:
+    raise UserError(f'cannot read {path}: it holds no picture')
+
+
 def _resampled(path, fps: int) -> Iterator[tuple]:
   """Decoded frames and how many output frames show each."""
   shown = 0

@@ -6,8 +6,9 @@ its pace has flat curves.
 
 import numpy as np
 
+from jaxvid.data.flow import luma
+
 FPS = 16
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def saturation(frames: np.ndarray) -> np.ndarray:
@@ -27,17 +28,25 @@ def sharpness(frames: np.ndarray) -> np.ndarray:
   Args:
     frames: uint8 `[F, H, W, 3]`.
   """
-  y = frames.astype(np.float32) @ _LUMA
-  inner = y[:, 1:-1, 1:-1]
-  laplacian = (
-    y[:, :-2, 1:-1] + y[:, 2:, 1:-1] + y[:, 1:-1, :-2] + y[:, 1:-1, 2:]
-  ) - 4 * inner
-  return laplacian.var((1, 2))
+  # One frame at a time stays in the processor's cache.
+  return np.array([laplacian_variance(luma(x)) for x in frames], np.float32)
+
+
+def laplacian_variance(y: np.ndarray) -> float:
+  """The same of one picture's luma `[H, W]`; 0 below 3 pixels a side."""
+  if min(y.shape) < 3:
+    return 0.0
+  inner = y[1:-1, 1:-1]
+  laplacian = y[:-2, 1:-1] + y[2:, 1:-1]
+  laplacian += y[1:-1, :-2]
+  laplacian += y[1:-1, 2:]
+  laplacian -= 4 * inner
+  return float(laplacian.var())
 
 
 def change(frames: np.ndarray) -> np.ndarray:
   """Mean absolute luma difference to the frame before; 0 for frame 0."""
-  y = frames.astype(np.float32) @ _LUMA
+  y = luma(frames)
   steps = np.abs(np.diff(y, axis=0)).mean((1, 2))
   return np.concatenate([np.zeros(1, np.float32), steps])
 

@@ -1,0 +1,1 @@
+"""Long-video data: from a folder of video files to a data set."""
