@@ -269,11 +269,22 @@ def text_kv(
     module = Attention(config, dtype, 'kv' in block['cross_attn'])
     return module.apply({'params': block['cross_attn']}, h, method='key_value')
 
+  mean = mean_embedding(text)
   if 'blocks' in params:
-    return TextKV(*jax.vmap(layer)(params['blocks']))
+    return TextKV(*jax.vmap(layer)(params['blocks']), mean)
   pairs = [layer(params[f'blocks_{i}']) for i in range(config.num_layers)]
   k, v = zip(*pairs, strict=True)
-  return TextKV(k, v)
+  return TextKV(k, v, mean)
+
+
+def mean_embedding(text: jax.Array) -> jax.Array:
+  """Mean of encoded text `[..., rows, text_dim]` over rows that are not 0.
+
+  The text encoder's rows of padding are 0. Returns float32 `[..., text_dim]`.
+  """
+  text = text.astype(jnp.float32)
+  rows = jnp.sum(jnp.any(text != 0, -1), -1)[..., None]
+  return jnp.sum(text, -2) / jnp.maximum(rows, 1)
 
 
 def modulation(config: DiTConfig, params: Params, t: jax.Array) -> Modulation:

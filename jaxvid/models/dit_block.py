@@ -77,10 +77,13 @@ class TextKV:
   Attributes:
     k: `[L, B, text_len, N, D]` in the stacked layout, or a tuple of L.
     v: the same.
+    mean: mean of the text encoder's rows, padding left out, `[B, text_dim]`
+      in float32; says what a prompt is like (a memory with a bank).
   """
 
   k: Any
   v: Any
+  mean: Any = None
 
 
 @struct.dataclass
