@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxvid.errors import UserError
+from jaxvid.memory.bank_config import BankConfig
 from jaxvid.memory.plan import CachedPlan
 from jaxvid.memory.slots import (
   frame_of_slots,
@@ -37,6 +38,7 @@ class MemoryConfig:
       chunks against one final memory.
     split: keys are stored with rotary pairs split (see `ops.rope.rotate`), as
       a network with fused parameters makes them.
+    bank: past chunks are seen through a bank (`BankMemory`); None: a ring.
   """
 
   height: int
@@ -48,6 +50,7 @@ class MemoryConfig:
   aligned: bool = True
   spare: int = 0
   split: bool = False
+  bank: BankConfig | None = None
 
   def __post_init__(self):
     if self.positions not in ('absolute', 'relative'):
@@ -64,11 +67,19 @@ class MemoryConfig:
         f'the window counts the current chunk: window {self.window} is '
         f'smaller than chunk {self.chunk}'
       )
+    if self.bank is not None:
+      self.bank.check(self.chunk, self.sink, self.window, self.spare)
 
   @property
   def capacity(self) -> int:
     """Latent frames held: sink + window (upstream's local_attn_size)."""
     return self.sink + self.window + self.spare
+
+  @property
+  def seen(self) -> int:
+    """Past chunks that a chunk sees at most, of a memory with a bank."""
+    past = (self.sink + self.window) // self.chunk - 1
+    return past + (self.bank.retrieved if self.bank else 0)
 
   @property
   def tokens(self) -> int:
