@@ -6,13 +6,21 @@ of one tick what to write, what to attend and how to rotate.
 
 from jaxvid.memory.memory import Memory, MemoryConfig
 from jaxvid.memory.plan import CachedPlan, ParallelPlan, parallel
-from jaxvid.memory.recache import upstream_recache_plan
+from jaxvid.memory.recache import (
+  RecachePlan,
+  held_frames,
+  recache_plan,
+  upstream_recache_plan,
+)
 
 __all__ = [
   'CachedPlan',
   'Memory',
   'MemoryConfig',
   'ParallelPlan',
+  'RecachePlan',
+  'held_frames',
   'parallel',
+  'recache_plan',
   'upstream_recache_plan',
 ]

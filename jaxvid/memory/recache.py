@@ -1,10 +1,120 @@
-"""Recomputing memory for a new prompt, as the published pipelines do it."""
+"""Recomputing memory for a new prompt.
 
+Keys and values carry the prompt they were made with: cross-attention puts it
+into the tokens, self-attention hands it on. A re-cache makes them anew from
+the video's own latents. `recache_plan` does so as the stream had made them,
+chunk by chunk and causally, all chunks in one pass; `upstream_recache_plan`
+as the published pipeline does, in both directions at once.
+
+Sources: LongLive, section 3.1 and algorithm 2; its release.
+"""
+
+import jax
 import jax.numpy as jnp
+from flax import struct
 
-from jaxvid.memory.memory import Memory
-from jaxvid.memory.plan import CachedPlan
-from jaxvid.memory.slots import slot_of
+from jaxvid.memory.memory import Memory, MemoryConfig
+from jaxvid.memory.plan import CachedPlan, LayerCache
+from jaxvid.memory.slots import oldest_frame, slot_of
+from jaxvid.ops.attention import attention
+from jaxvid.ops.rope import rotate, rotation
+
+
+def held_frames(config: MemoryConfig, end: jax.Array) -> jax.Array:
+  """Frames that chunks may attend at frame `end`, rising, `[sink + window]`.
+
+  Those from `end` on do not exist yet: the memory is not full.
+  """
+  place = jnp.arange(config.sink + config.window)
+  oldest = oldest_frame(end, config.sink, config.window)
+  return jnp.where(
+    place < config.sink, place, oldest + place - config.sink
+  ).astype(jnp.int32)
+
+
+@struct.dataclass
+class RecachePlan:
+  """All frames of a memory in one pass, each chunk seeing those before it.
+
+  Attributes:
+    slots: int32 `[F]`; a slot beyond the capacity drops that frame's K/V.
+    rotation: `[2, T, D / 2]` of all tokens.
+    ranges: int32 `[1, T, 2]`, block-causal.
+    rotated: keys are stored rotated (absolute positions).
+    tokens: tokens per latent frame.
+    in_place: as `CachedPlan.in_place`.
+    backend: attention backend.
+  """
+
+  slots: jax.Array
+  rotation: jax.Array
+  ranges: jax.Array
+  rotated: bool = struct.field(pytree_node=False)
+  tokens: int = struct.field(pytree_node=False)
+  in_place: bool = struct.field(pytree_node=False)
+  backend: str = struct.field(pytree_node=False, default='xla')
+
+  def attend(self, q, k, v, cache: LayerCache):
+    """Attention `[B, T, N, D]` and the layer's new cache, see `CachedPlan`."""
+    q, turned = rotate(q, self.rotation), rotate(k, self.rotation)
+    out = attention(q, turned, v, ranges=self.ranges, backend=self.backend)
+    kept = turned if self.rotated else k
+    if not self.in_place:
+      return out, (kept, v)
+    return out, (self.write(cache[0], kept), self.write(cache[1], v))
+
+  def write(self, buffer: jax.Array, new: jax.Array) -> jax.Array:
+    """Writes all frames `[..., T, N, D]` into a buffer `[..., S, N, D]`."""
+    lead, tail = buffer.shape[:-3], buffer.shape[-2:]
+    frames = buffer.reshape(*lead, -1, self.tokens, *tail)
+    new = new.astype(buffer.dtype).reshape(*lead, -1, self.tokens, *tail)
+    index = (*(slice(None),) * len(lead), self.slots)
+    return frames.at[index].set(new, mode='drop').reshape(buffer.shape)
+
+
+def recache_plan(
+  memory: Memory,
+  backend: str = 'xla',
+  theta: float = 10_000.0,
+  grid: tuple[int, int] | None = None,
+) -> RecachePlan:
+  """Plan of a re-cache of everything the next chunk may attend.
+
+  Equal to writing `held_frames` chunk by chunk into an empty memory, the
+  oldest frame after the last of the sink. The number of frames is that of a
+  full memory, so that one program serves all of a stream; while it fills,
+  the last ones are computed in vain and dropped.
+
+  Args:
+    memory: whose `frame` is the next frame to generate.
+    backend: attention backend.
+    theta: of the rotary frequencies, `DiTConfig.rope_theta`.
+    grid: `DiTConfig.rope_grid`.
+
+  Returns:
+    The plan; run it on `memory`, whose `frame` stays where it is.
+  """
+  config, end = memory.config, memory.frame
+  frames = held_frames(config, end)
+  real = frames < end
+  # Chunks begin at the same rest of `frame` by `chunk` as the next one.
+  owner = jnp.where(real, (frames - end) // config.chunk, 1)
+  last = jnp.searchsorted(owner, owner, side='right')
+  seen = jnp.repeat(last * config.tokens, config.tokens)
+  ranges = jnp.stack([jnp.zeros_like(seen), seen], -1)[None]
+  slots = slot_of(frames, config.sink, config.capacity)
+  size = (config.height, config.width, memory.k[0].shape[-1], theta, grid)
+  absolute = config.positions == 'absolute'
+  place = frames if absolute else jnp.arange(len(frames))
+  return RecachePlan(
+    slots=jnp.where(real, slots, config.capacity),
+    rotation=rotation(place, *size),
+    ranges=ranges.astype(jnp.int32),
+    rotated=absolute,
+    tokens=config.tokens,
+    in_place=not memory.stacked and not config.spare,
+    backend=backend,
+  )
 
 
 def upstream_recache_plan(

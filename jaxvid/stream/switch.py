@@ -1,13 +1,157 @@
-"""Changing the prompt of a running stream."""
+"""Changing the prompt of a running stream, at a chunk boundary.
 
+What becomes of the memory is a choice (LongLive, table 4): it is made anew
+from the video's own latents (`recache`, or `upstream` as its release does),
+kept as it is, or emptied. `Past` holds the latents that this needs.
+
+    past = new_past(settings, state)
+    state, x0 = step(settings, params, state, ticks)
+    past = remember(settings, past, state, x0)
+    state, past = switch(settings, params, state, past, text, SwitchConfig())
+"""
+
+import dataclasses
 import functools
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 
-from jaxvid.memory import upstream_recache_plan
+from jaxvid.diffusion import flow
+from jaxvid.errors import UserError
+from jaxvid.memory import held_frames, recache_plan, upstream_recache_plan
 from jaxvid.models.dit import TextKV
+from jaxvid.stream import stream
 from jaxvid.stream.stream import Settings, State
+
+CACHES = ('recache', 'upstream', 'keep', 'none')
+
+
+@dataclasses.dataclass(frozen=True)
+class SwitchConfig:
+  """What becomes of the memory when the prompt changes.
+
+  Attributes:
+    cache: 'recache' makes it anew, chunk by chunk, at the context level of
+      the schedule; 'upstream' in one pass in both directions, from clean
+      latents; 'keep' leaves it, 'none' empties it.
+    sink: 'keep' or 'rewrite' the keys and values of the sink (of 'upstream',
+      whose released setting is 'keep').
+  """
+
+  cache: Literal['recache', 'upstream', 'keep', 'none'] = 'recache'
+  sink: Literal['keep', 'rewrite'] = 'keep'
+
+  def __post_init__(self):
+    if self.cache not in CACHES:
+      raise UserError(
+        f'switch.cache must be one of {", ".join(CACHES)}, not {self.cache!r}'
+      )
+    if self.sink not in ('keep', 'rewrite'):
+      raise UserError(
+        f"switch.sink must be 'keep' or 'rewrite', not {self.sink!r}"
+      )
+
+
+@struct.dataclass
+class Past:
+  """Clean latents of a video that its memory may be made anew from.
+
+  Attributes:
+    sink: its first frames `[B, S, H, W, C]`.
+    recent: the newest ones `[B, R, H, W, C]`, frame f in place f modulo R;
+      R = sink + window, as many as the published re-cache takes.
+  """
+
+  sink: jax.Array
+  recent: jax.Array
+
+
+def new_past(settings: Settings, state: State) -> Past:
+  """That of a stream without frames."""
+  batch, _, *size = stream.latent_shape(settings, state)
+  memory = settings.memory
+  count = memory.sink + memory.window
+  return Past(
+    jnp.zeros((batch, memory.sink, *size)), jnp.zeros((batch, count, *size))
+  )
+
+
+def remember(
+  settings: Settings, past: Past, state: State, latents: jax.Array
+) -> Past:
+  """Adds latents `[B, F, H, W, C]`, the newest ones of `state`."""
+  count = latents.shape[1]
+  frames = state.memory.frame - count + jnp.arange(count)
+  sink, recent = past.sink, past.recent
+  # Out of many frames the last ones stay.
+  keep = min(count, recent.shape[1])
+  place = frames[-keep:] % recent.shape[1]
+  recent = recent.at[:, place].set(latents[:, -keep:])
+  if settings.memory.sink:
+    sink = sink.at[:, frames].set(latents, mode='drop')
+  return Past(sink, recent)
+
+
+def held(settings: Settings, past: Past, state: State) -> jax.Array:
+  """Latents of `memory.held_frames` `[B, sink + window, H, W, C]`."""
+  frames = held_frames(settings.memory, state.memory.frame)
+  sink = settings.memory.sink
+  rest = past.recent[:, frames[sink:] % past.recent.shape[1]]
+  return jnp.concatenate([past.sink, rest], 1)
+
+
+def newest(past: Past, frame: jax.Array, count: int) -> jax.Array:
+  """The last `count` latents before `frame`, oldest first."""
+  frames = frame - count + jnp.arange(count)
+  return past.recent[:, frames % past.recent.shape[1]]
+
+
+def recache(
+  settings: Settings, params, state: State, past: Past, text: TextKV
+) -> State:
+  """Makes the memory anew with another prompt, as if it had always been that.
+
+  Every chunk attends those before it, at the noise level at which the
+  schedule keeps chunks, in one pass of all the frames that a full memory
+  holds. Noise, where there is any, is drawn afresh.
+
+  Args:
+    settings: of the stream.
+    params: the transformer's parameters.
+    state: the stream at a chunk boundary.
+    past: its latents.
+    text: keys and values of the new prompt (and of the negative one).
+  """
+  x = held(settings, past, state)
+  t, sigma = _levels(settings, state)
+  if settings.schedule.extra is None or settings.schedule.extra.sigma:
+    # No chunk of the stream draws from this key.
+    key = jax.random.fold_in(stream.chunk_keys(state)[1], 2**31 - 1)
+    noise = jax.random.normal(key, x.shape)
+    x = flow.add_noise(x, noise, jnp.broadcast_to(sigma, x.shape[:2]))
+  if settings.guided:
+    x = jnp.concatenate([x, x])
+  config, network = settings.config, settings.network
+  plan = recache_plan(
+    state.memory, theta=config.rope_theta, grid=config.rope_grid
+  )
+  t = jnp.broadcast_to(t, x.shape[:2])
+  _, memory = network.apply({'params': params}, x, t, text, state.memory, plan)
+  return state.replace(memory=memory, text=text)
+
+
+def _levels(settings: Settings, state: State) -> tuple[jax.Array, jax.Array]:
+  """Time step and noise level at which each held frame is kept, `[F]`."""
+  schedule, memory = settings.schedule, settings.memory
+  rows = len(schedule.rows)
+  table = jnp.asarray([schedule.context(i) for i in range(rows)], jnp.float32)
+  behind = held_frames(memory, state.memory.frame) - state.memory.frame
+  # Given latents count as chunks of their own before the first.
+  chunk = jnp.maximum(state.chunk + behind // memory.chunk, 0)
+  row = chunk % rows if schedule.cyclic else jnp.minimum(chunk, rows - 1)
+  return table[row, 0], table[row, 1]
 
 
 def upstream_recache(
@@ -24,7 +168,7 @@ def upstream_recache(
   their keys and values; all frames attend each other in both directions.
 
   Args:
-    settings: of the stream; without guidance, unrolled.
+    settings: of the stream.
     params: the transformer's parameters.
     state: the stream at a chunk boundary.
     text: keys and values of the new prompt.
@@ -39,11 +183,20 @@ def upstream_recache(
     keep_sink,
     theta=settings.config.rope_theta,
   )
+  if settings.guided:
+    latents = jnp.concatenate([latents, latents])
   t = jnp.zeros(latents.shape[:1])
   _, memory = settings.network.apply(
     {'params': params}, latents, t, text, state.memory, plan
   )
   return state.replace(memory=memory, text=text)
+
+
+def emptied(settings: Settings, state: State, text: TextKV) -> State:
+  """The stream without its memory: the next chunk is a video's first."""
+  del settings
+  zeros = jax.tree.map(jnp.zeros_like, state.memory)
+  return state.replace(memory=zeros, text=text)
 
 
 @functools.lru_cache(maxsize=16)
@@ -54,3 +207,49 @@ def jitted_upstream_recache(settings: Settings, keep_sink: bool):
     return upstream_recache(settings, params, state, text, latents, keep_sink)
 
   return jax.jit(run, donate_argnums=1)
+
+
+@functools.lru_cache(maxsize=16)
+def jitted_recache(settings: Settings):
+  """`recache(params, state, past, text)`, compiled; the state is donated."""
+  return jax.jit(functools.partial(recache, settings), donate_argnums=1)
+
+
+@functools.lru_cache(maxsize=16)
+def jitted_remember(settings: Settings):
+  """`remember(past, state, latents)`, compiled; the past is donated."""
+  return jax.jit(functools.partial(remember, settings), donate_argnums=0)
+
+
+def switch(
+  settings: Settings,
+  params,
+  state: State,
+  past: Past,
+  text: TextKV,
+  config: SwitchConfig,
+) -> tuple[State, Past]:
+  """Changes the prompt at a chunk boundary; not for use under `jit`.
+
+  Args:
+    settings: of the stream.
+    params: the transformer's parameters.
+    state: the stream; consumed.
+    past: its latents.
+    text: keys and values of the new prompt, from `stream.encode_prompt`.
+    config: what becomes of the memory.
+
+  Returns:
+    The stream and its latents, of which 'none' leaves nothing.
+  """
+  frames = int(state.memory.frame)
+  if config.cache == 'keep' or not frames:
+    return state.replace(text=text), past
+  if config.cache == 'none':
+    return emptied(settings, state, text), jax.tree.map(jnp.zeros_like, past)
+  if config.cache == 'recache':
+    return jitted_recache(settings)(params, state, past, text), past
+  count = min(frames, settings.memory.sink + settings.memory.window)
+  latents = newest(past, state.memory.frame, count)
+  run = jitted_upstream_recache(settings, config.sink == 'keep')
+  return run(params, state, text, latents), past
