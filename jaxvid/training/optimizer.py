@@ -1,4 +1,4 @@
-"""AdamW or Muon with warm-up, a schedule, clipping and a decay mask."""
+"""AdamW, Muon or RMSProp with warm-up, a schedule, clipping, a decay mask."""
 
 import dataclasses
 import functools
@@ -11,7 +11,7 @@ import optax.contrib
 
 from jaxvid.errors import UserError
 
-KINDS = ('adamw', 'muon')
+KINDS = ('adamw', 'muon', 'rmsprop')
 SCHEDULES = ('cosine', 'constant', 'linear')
 # Leaves that scale or shift: pulling them to zero would change what a layer
 # is, not regularise it. Named, because a stacked layer adds an axis to them.
@@ -25,14 +25,15 @@ class OptimizerConfig:
   Attributes:
     kind: 'adamw', or 'muon' for the matrices inside transformer blocks and
       AdamW for all else (Jordan 2024). Muon's steps are scaled to the size
-      of AdamW's, so one learning rate serves both.
+      of AdamW's, so one learning rate serves both. 'rmsprop' (APT, AAPT) has
+      no first moment and corrects no bias: its first steps are larger.
     learning_rate: peak learning rate.
     schedule: what follows the warm-up: 'cosine', 'linear' or 'constant'.
     warmup_steps: linear warm-up from 0.
     final_fraction: last learning rate as a part of the peak (not used by
       'constant').
     beta1: decay of the first moment.
-    beta2: decay of the second moment.
+    beta2: decay of the second moment (alpha of RMSProp).
     eps: added to the root of the second moment.
     weight_decay: decoupled weight decay; norms, biases and modulations are
       spared.
@@ -110,6 +111,12 @@ def create(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
   rate = schedule(config, steps)
   if config.kind == 'muon':
     parts.append(_muon(config, rate))
+  elif config.kind == 'rmsprop':
+    parts += [
+      optax.scale_by_rms(config.beta2, config.eps, eps_in_sqrt=False),
+      optax.add_decayed_weights(config.weight_decay, decay_mask),
+      optax.scale_by_learning_rate(rate),
+    ]
   else:
     parts.append(
       optax.adamw(
