@@ -34,10 +34,10 @@ class FlowConfig:
     std: of the normal distribution, in logits.
     shift: bends raw time steps towards noise, 1 = not.
     weighting: 'none' or 'bell', the published loss weight.
-    staggered: probability that each latent frame of a clip gets a level of
-      its own. With one level for all, wherever a thing can be seen its motion
-      can be seen too, and the caption's word for the direction is hardly ever
-      needed; beside a clean frame a noisy one must be told where things go.
+    staggered: probability that the first latent frame of a clip gets a level
+      of its own. With one level for all, wherever a thing can be seen its
+      motion can be seen too, and the caption's word for the direction is
+      hardly ever needed; after a clean first frame it is all there is.
     context_t: time step of the past that teacher forcing shows; 0 = clean.
       The same level must be kept at inference.
   """
@@ -68,17 +68,16 @@ def sample_times(
 ) -> jax.Array:
   """Shifted time steps `[B, F]`, equal within a clip or within each chunk.
 
-  Clips that `config.staggered` chooses have one per latent frame.
+  The first frame of clips that `config.staggered` chooses has its own.
   """
   chunk = frames if config.forcing == 'none' else config.chunk
   if not config.staggered:
     return _draw_times(key, config, batch, frames, chunk)
   choose, own, shared = jax.random.split(key, 3)
-  return jnp.where(
-    jax.random.bernoulli(choose, config.staggered, (batch, 1)),
-    _draw_times(own, config, batch, frames, 1),
-    _draw_times(shared, config, batch, frames, chunk),
-  )
+  t = _draw_times(shared, config, batch, frames, chunk)
+  first = _draw_times(own, config, batch, 1, 1)
+  chosen = jax.random.bernoulli(choose, config.staggered, (batch, 1))
+  return t.at[:, :1].set(jnp.where(chosen, first, t[:, :1]))
 
 
 def _draw_times(key, config, batch, frames, chunk):
