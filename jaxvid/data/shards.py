@@ -138,7 +138,7 @@ def write_shard(
   if shard_path(kind, folder, index).exists():
     return False
   # Nothing is downloaded, but TFDS makes a folder for it.
-  with _quiet(), tempfile.TemporaryDirectory() as unused:
+  with quiet(), tempfile.TemporaryDirectory() as unused:
     builder = kind(
       features=features,
       examples=examples,
@@ -151,7 +151,7 @@ def write_shard(
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
   """TFDS tells of downloads; here there are none."""
   tfds.disable_progress_bar()
   before = logging.get_verbosity()

@@ -79,9 +79,7 @@ class Curves:
     return len(self.clarity)
 
 
-def unsteady(
-  before: np.ndarray, frame: np.ndarray, after: np.ndarray
-) -> float:
+def unsteady(before: np.ndarray, frame: np.ndarray, after: np.ndarray) -> float:
   """The light misfit: the frame between two is taken to be their mean."""
   a, b, c = (
     looks.strided(x, 240).astype(np.float32) for x in (before, frame, after)
@@ -137,7 +135,9 @@ def read(
       mask = np.stack(list(itertools.islice(given, len(batch)))).astype(bool)
     shades = _pixels(rows, batch, mask, scorers, shade)
     joined = tail + batch
-    for before, frame, after in zip(joined, joined[1:], joined[2:], strict=False):
+    for before, frame, after in zip(
+      joined, joined[1:], joined[2:], strict=False
+    ):
       rows['misfit'].append(scorers.misfit(before, frame, after))
     tail, shade = joined[-2:], shades
     rows['clarity'].extend(_score(scorers.clarity, batch, rows, scorers))
@@ -210,4 +210,3 @@ def _cut(frame: np.ndarray, mask: np.ndarray) -> np.ndarray | None:
   if not len(rows):
     return None
   return frame[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-

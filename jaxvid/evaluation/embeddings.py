@@ -15,9 +15,7 @@ _CELLS, _DIRECTIONS, _LEVELS = 4, 8, 6
 
 def resized(image: np.ndarray, side: int = SIDE) -> np.ndarray:
   """The nearest pixels of `[H, W, ...]` on a square grid."""
-  rows, columns = (
-    (np.arange(side) + 0.5) * n // side for n in image.shape[:2]
-  )
+  rows, columns = ((np.arange(side) + 0.5) * n // side for n in image.shape[:2])
   return image[rows.astype(int)][:, columns.astype(int)]
 
 

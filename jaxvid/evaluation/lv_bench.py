@@ -3,13 +3,16 @@
 `lv_bench` is what the released benchmark computes, `paper` what equations 15
 to 21 of BlockVid define; the two share names and little else.
 
-| metric | lv_bench | paper |
-|---|---|---|
-| clarity | mean of a learned quality score | variance of the Laplacian of luma |
-| motion | how well the even frames of a chunk foretell the odd ones, 0..1 | mean length of the optical flow |
-| aesthetic | mean of a per-frame score | the same |
-| subject | similarity of each frame to the one before and to the first *of its chunk* | similarity of the subject, cut out, to its mean in the first chunk |
-| background | the same with another embedding | share of the background that the flow leaves in place |
+clarity: lv_bench, the mean of a learned quality score; paper, the variance of
+the Laplacian of luma.
+motion: lv_bench, how well the even frames of a chunk foretell the odd ones,
+0..1; paper, the mean length of the optical flow.
+aesthetic: the mean of a score per frame in both.
+subject: lv_bench, similarity of each frame to the one before and to the first
+*of its chunk*; paper, similarity of the subject, cut out, to its mean in the
+first chunk.
+background: lv_bench, as subject with another embedding; paper, the share of
+the background that the flow leaves in place.
 
 So only the paper's form sees an identity that changes slowly; the released
 one sees that a chunk is consistent within itself.
@@ -46,7 +49,7 @@ class Drift:
 def chunk_scores(
   curves: Curves, form: vde.Form, chunks: int = vde.CHUNKS
 ) -> dict[str, np.ndarray]:
-  """m_1 .. m_N of every metric; see the table above."""
+  """m_1 .. m_N of every metric; see above."""
   parts = vde.bounds(len(curves), chunks)
   if form == 'lv_bench':
     rules: dict[str, Callable[[slice], float]] = {
@@ -96,7 +99,9 @@ def _identity(crops: np.ndarray, first: slice) -> np.ndarray:
   if not len(start):
     return np.full(len(crops), np.nan)
   # Equation 21 averages embeddings; unit length first, so none outweighs.
-  start = start / np.maximum(np.linalg.norm(start, axis=-1, keepdims=True), 1e-12)
+  start = start / np.maximum(
+    np.linalg.norm(start, axis=-1, keepdims=True), 1e-12
+  )
   similar = cosine(np.where(seen[:, None], crops, 0), start.mean(0))
   return np.where(seen, similar, 0.0)
 

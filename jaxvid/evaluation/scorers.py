@@ -73,6 +73,4 @@ def make(config: ScorerConfig) -> Scorers:
     else:
       chosen[field] = plugins.load(spec, {}, field)
       names[field] = spec
-  return dataclasses.replace(
-    light, **chosen, still=config.still, names=names
-  )
+  return dataclasses.replace(light, **chosen, still=config.still, names=names)
