@@ -175,7 +175,7 @@ def test_the_training_layout_is_the_same(positions):
 def test_noise_follows_the_schedule():
   """At the level of extra(t), with noise that no chunk draws."""
   settings = _settings(schedule=EXTRA)
-  state, past, _ = _stream(settings, 3)
+  state, *_ = _stream(settings, 3)
   t, sigma = switch._levels(settings, state)
   level = EXTRA.context(0)
   np.testing.assert_allclose(t, level.t, rtol=1e-6)

@@ -105,6 +105,34 @@ def to_safetensors(
   safetensors_file.save(path, tensors, metadata)
 
 
+def save_adapter(
+  folder: str | os.PathLike,
+  adapter: Mapping[str, Any],
+  rank: int,
+  alpha: float,
+) -> None:
+  """Writes an adapter as a folder that peft reads.
+
+  Args:
+    folder: receives `adapter_model.safetensors` and `adapter_config.json`.
+    adapter: tree with `lora_A` and `lora_B`, unrolled or stacked.
+    rank: inner size of its pairs.
+    alpha: its strength.
+
+  Raises:
+    UserError: the folder cannot be written.
+  """
+  folder = pathlib.Path(folder)
+  config = lora_lib.LoRAConfig(rank, alpha)
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(lora_lib.peft_config(adapter, config), indent=2)
+    (folder / 'adapter_config.json').write_text(text + '\n')
+  except OSError as error:
+    raise UserError(f'cannot write {folder}: {error.strerror}') from error
+  to_safetensors(adapter, folder / 'adapter_model.safetensors', config)
+
+
 def cast(params: Mapping[str, Any], dtype: Any) -> Params:
   """Floating arrays as `dtype`, one at a time; mapped pages are released."""
   dtype = jnp.dtype(dtype)

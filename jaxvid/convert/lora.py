@@ -87,6 +87,28 @@ def from_tensors(
   return LoRAConfig(rank, float(alpha)), rules.unflatten(flat)
 
 
+def peft_config(
+  adapter: Mapping[str, Any], config: LoRAConfig
+) -> dict[str, Any]:
+  """`adapter_config.json` of our tree, unrolled or stacked."""
+  layers = {path.split('/lora_')[0] for path in rules.flatten(adapter)}
+  names = {re.sub(r'^blocks(_\d+)?/', '', layer) for layer in layers}
+  keys = [rules.key_of(f'{name}/kernel') for name in names]
+  return {
+    'peft_type': 'LORA',
+    'base_model_name_or_path': None,
+    'r': config.rank,
+    'lora_alpha': config.alpha,
+    'target_modules': sorted(key.removesuffix('.weight') for key in keys),
+    'lora_dropout': 0.0,
+    'bias': 'none',
+    'fan_in_fan_out': False,
+    'inference_mode': True,
+    'use_rslora': False,
+    'use_dora': False,
+  }
+
+
 def merge(
   params: Mapping[str, Any], adapter: Mapping[str, Any], scale: float
 ) -> dict[str, Any]:

@@ -44,6 +44,7 @@ class RecachePlan:
     tokens: tokens per latent frame.
     in_place: as `CachedPlan.in_place`.
     backend: attention backend.
+    split: layout of the pairs, see `ops.rope.rotate`.
   """
 
   slots: jax.Array
@@ -53,10 +54,11 @@ class RecachePlan:
   tokens: int = struct.field(pytree_node=False)
   in_place: bool = struct.field(pytree_node=False)
   backend: str = struct.field(pytree_node=False, default='xla')
+  split: bool = struct.field(pytree_node=False, default=False)
 
   def attend(self, q, k, v, cache: LayerCache):
     """Attention `[B, T, N, D]` and the layer's new cache, see `CachedPlan`."""
-    q, turned = rotate(q, self.rotation), rotate(k, self.rotation)
+    q, turned = (rotate(x, self.rotation, self.split) for x in (q, k))
     out = attention(q, turned, v, ranges=self.ranges, backend=self.backend)
     kept = turned if self.rotated else k
     if not self.in_place:
@@ -114,6 +116,7 @@ def recache_plan(
     tokens=config.tokens,
     in_place=not memory.stacked and not config.spare,
     backend=backend,
+    split=config.split,
   )
 
 
@@ -123,6 +126,7 @@ def upstream_recache_plan(
   keep_sink: bool,
   backend: str = 'xla',
   theta: float = 10_000.0,
+  grid: tuple[int, int] | None = None,
 ) -> CachedPlan:
   """Plan of LongLive's one-pass re-cache over the last `frames` latents.
 
@@ -138,6 +142,7 @@ def upstream_recache_plan(
       memory is not full the pass starts at frame 0 and both forms agree.
     backend: attention backend.
     theta: of the rotary frequencies, `DiTConfig.rope_theta`.
+    grid: `DiTConfig.rope_grid`.
 
   Returns:
     The plan; run it on `memory`, whose `frame` stays where it was.
@@ -150,4 +155,4 @@ def upstream_recache_plan(
     wrapped = jnp.arange(frames) < frames - ring
     moved = config.capacity if keep_sink else jnp.arange(frames)
     slots = jnp.where(wrapped & (index[0] > 0), moved, slots)
-  return memory.plan_at(index, slots, memory.frame, False, backend, theta)
+  return memory.plan_at(index, slots, memory.frame, False, backend, theta, grid)

@@ -15,7 +15,8 @@ class Dense(nn.Module):
   """Linear layer over the last axis, as one product of two matrices.
 
   `nn.Dense` keeps the leading axes apart, and then XLA's backward pass on a
-  CPU is several times slower, in bfloat16 above all.
+  CPU is several times slower, in bfloat16 above all. Parameters may hold an
+  adapter beside the kernel (`training.lora.attach`).
   """
 
   features: int
@@ -28,6 +29,12 @@ class Dense(nn.Module):
     bias = self.param('bias', nn.initializers.zeros, (self.features,))
     rows = x.reshape(-1, x.shape[-1]).astype(self.dtype)
     y = rows @ kernel.astype(self.dtype) + bias.astype(self.dtype)
+    if self.has_variable('params', 'lora_A'):
+      a, b = (
+        self.get_variable('params', name)['kernel'].astype(self.dtype)
+        for name in ('lora_A', 'lora_B')
+      )
+      y = y + rows @ a @ b
     return y.reshape(*x.shape[:-1], self.features)
 
 

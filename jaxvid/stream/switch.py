@@ -22,7 +22,7 @@ from jaxvid.diffusion import flow
 from jaxvid.errors import UserError
 from jaxvid.memory import held_frames, recache_plan, upstream_recache_plan
 from jaxvid.models.dit import TextKV
-from jaxvid.stream import stream
+from jaxvid.stream import deferred, stream
 from jaxvid.stream.stream import Settings, State
 
 CACHES = ('recache', 'upstream', 'keep', 'none')
@@ -131,15 +131,15 @@ def recache(
     key = jax.random.fold_in(stream.chunk_keys(state)[1], 2**31 - 1)
     noise = jax.random.normal(key, x.shape)
     x = flow.add_noise(x, noise, jnp.broadcast_to(sigma, x.shape[:2]))
-  if settings.guided:
-    x = jnp.concatenate([x, x])
-  config, network = settings.config, settings.network
-  plan = recache_plan(
-    state.memory, theta=config.rope_theta, grid=config.rope_grid
-  )
-  t = jnp.broadcast_to(t, x.shape[:2])
-  _, memory = network.apply({'params': params}, x, t, text, state.memory, plan)
-  return state.replace(memory=memory, text=text)
+  plan = recache_plan(state.memory, *_attention(settings))
+  _, memory = stream.velocity(settings, params, x, t, text, state.memory, plan)
+  # A tick that was waiting has been done with the others.
+  return state.replace(memory=memory, text=text, pending=None)
+
+
+def _attention(settings: Settings):
+  config = settings.config
+  return settings.backend, config.rope_theta, config.rope_grid
 
 
 def _levels(settings: Settings, state: State) -> tuple[jax.Array, jax.Array]:
@@ -178,25 +178,18 @@ def upstream_recache(
       (`global_sink: true`), or let the oldest given latents become the sink.
   """
   plan = upstream_recache_plan(
-    state.memory,
-    latents.shape[1],
-    keep_sink,
-    theta=settings.config.rope_theta,
+    state.memory, latents.shape[1], keep_sink, *_attention(settings)
   )
-  if settings.guided:
-    latents = jnp.concatenate([latents, latents])
-  t = jnp.zeros(latents.shape[:1])
-  _, memory = settings.network.apply(
-    {'params': params}, latents, t, text, state.memory, plan
+  _, memory = stream.velocity(
+    settings, params, latents, 0.0, text, state.memory, plan
   )
-  return state.replace(memory=memory, text=text)
+  return state.replace(memory=memory, text=text, pending=None)
 
 
-def emptied(settings: Settings, state: State, text: TextKV) -> State:
+def emptied(state: State, text: TextKV) -> State:
   """The stream without its memory: the next chunk is a video's first."""
-  del settings
   zeros = jax.tree.map(jnp.zeros_like, state.memory)
-  return state.replace(memory=zeros, text=text)
+  return state.replace(memory=zeros, text=text, pending=None)
 
 
 @functools.lru_cache(maxsize=16)
@@ -244,9 +237,15 @@ def switch(
   """
   frames = int(state.memory.frame)
   if config.cache == 'keep' or not frames:
+    state = deferred.settle(settings, params, state)
     return state.replace(text=text), past
   if config.cache == 'none':
-    return emptied(settings, state, text), jax.tree.map(jnp.zeros_like, past)
+    return emptied(state, text), jax.tree.map(jnp.zeros_like, past)
+  if settings.memory.bank is not None:
+    raise UserError(
+      f"switch.cache='{config.cache}' cannot make a bank anew; use 'keep' or "
+      "'none'"
+    )
   if config.cache == 'recache':
     return jitted_recache(settings)(params, state, past, text), past
   count = min(frames, settings.memory.sink + settings.memory.window)
