@@ -13,10 +13,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from jaxvid.errors import UserError
-from jaxvid.models.vae_layers import conv2d, fan_in_normal, run
+from jaxvid.models import conv
+from jaxvid.models.conv import conv2d, subpixel_conv
+from jaxvid.models.vae_layers import fan_in_normal, kernel_of, run
 
 State = Any
 
@@ -34,6 +37,8 @@ class TAEConfig:
     decoder_time_strides: frames grown at each decoder level.
     blocks: memory blocks per level.
     dtype: compute type; parameters are float32.
+    folded: the decoder's parameters are folded (see `fast`).
+    out_first: and stored with output channels first.
   """
 
   decoder_widths: tuple[int, int, int, int] = (256, 128, 64, 64)
@@ -43,6 +48,8 @@ class TAEConfig:
   decoder_time_strides: tuple[int, int, int] = (1, 2, 2)
   blocks: int = 3
   dtype: str = 'float32'
+  folded: bool = False
+  out_first: bool = False
 
   @property
   def time_factor(self) -> int:
@@ -66,15 +73,18 @@ class _Conv(nn.Module):
   use_bias: bool = True
   gain: float = 1.0  # of the initial variance
   dtype: Any = jnp.float32
+  out_first: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array, state: State = None):
     shape = (self.size, self.size, x.shape[-1], self.features)
-    kernel = self.param('kernel', fan_in_normal(shape, self.gain), shape)
+    initial = fan_in_normal(shape, self.gain)
+    kernel = kernel_of(self, initial, shape, self.out_first)
     # Not 'SAME', which pads right and bottom only where the stride is 2.
     margin = (self.size // 2, self.size // 2)
     strides = (self.stride, self.stride)
-    x = conv2d(x, kernel.astype(self.dtype), strides, (margin, margin))
+    padding = (margin, margin)
+    x = conv2d(x, kernel.astype(self.dtype), strides, padding, self.out_first)
     if self.use_bias:
       bias = self.param('bias', nn.initializers.zeros, (self.features,))
       x = x + bias.astype(self.dtype)
@@ -89,13 +99,16 @@ class _MemoryBlock(nn.Module):
 
   features: int
   dtype: Any = jnp.float32
+  out_first: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array, state: State = None):
     if state is None:
       state = jnp.zeros_like(x[:, :1])
     past = jnp.concatenate([state, x[:, :-1]], axis=1)
-    conv = functools.partial(_Conv, self.features, dtype=self.dtype)
+    conv = functools.partial(
+      _Conv, self.features, dtype=self.dtype, out_first=self.out_first
+    )
     y = jnp.concatenate([x, past], axis=-1)
     y = nn.relu(conv(gain=2.0, name='conv_0')(y)[0])
     y = nn.relu(conv(gain=2.0, name='conv_2')(y)[0])
@@ -140,6 +153,23 @@ class _Grow(nn.Module):
     return jnp.repeat(jnp.repeat(x, 2, axis=2), 2, axis=3), state
 
 
+class _GrowConv(nn.Module):
+  """`_Grow` and the convolution after it, folded into one; stateless."""
+
+  features: int
+  stride: int
+  dtype: Any = jnp.float32
+  out_first: bool = False
+
+  @nn.compact
+  def __call__(self, x: jax.Array, state: State = None):
+    s, shape = self.stride, (2, 2, x.shape[-1], 4 * self.stride * self.features)
+    kernel = kernel_of(self, fan_in_normal(shape), shape, self.out_first)
+    y = subpixel_conv(x, kernel.astype(self.dtype), s, self.out_first)
+    y = jnp.moveaxis(y, -2, 2)
+    return y.reshape(y.shape[0], -1, *y.shape[3:]), state
+
+
 def _squash(x: jax.Array, state: State = None):
   """Tames outliers of the latents."""
   return jnp.tanh(x / 3.0) * 3.0, state
@@ -162,15 +192,23 @@ class TAE(nn.Module):
   def setup(self):
     c = self.config
     dtype = jnp.dtype(c.dtype)
-    conv = functools.partial(_Conv, dtype=dtype)
+    first = c.out_first
+    conv = functools.partial(_Conv, dtype=dtype, out_first=first)
     widths = c.decoder_widths
     decoder = [_squash, conv(widths[0]), _relu]
     for i, stride in enumerate(c.decoder_time_strides):
-      decoder += [_MemoryBlock(widths[i], dtype) for _ in range(c.blocks)]
+      decoder += [
+        _MemoryBlock(widths[i], dtype, first) for _ in range(c.blocks)
+      ]
+      if c.folded:
+        decoder += [_nothing, _nothing]
+        decoder += [_GrowConv(widths[i + 1], stride, dtype, first)]
+        continue
       decoder += [_nothing, _Grow(stride, dtype)]
       decoder += [conv(widths[i + 1], use_bias=False)]
     decoder += [_relu, conv(3)]
     self.decoder = decoder
+    conv = functools.partial(_Conv, dtype=dtype)
     width = c.encoder_width
     if not width:
       return
@@ -258,6 +296,43 @@ def decode_raw(config: TAEConfig, params, z: jax.Array) -> jax.Array:
   return rgb[:, config.time_factor - 1 :] * 2.0 - 1.0
 
 
+def fast(config: TAEConfig, params, out_first: bool):
+  """The decoder alone, arranged for speed; computes the same.
+
+  Args:
+    config: sizes.
+    params: parameter tree of numpy or jax arrays.
+    out_first: store output channels first, as GPUs like it.
+
+  Returns:
+    `(config, params)` for `decode` and `decode_chunk`: growing, enlarging and
+    the convolution after them, all linear, are one; parameters are numpy.
+  """
+  if config.folded:
+    raise ValueError('the decoder is arranged already')
+  tree = {k: params[k] for k in params if k.startswith('decoder_')}
+  tree = jax.tree.map(np.asarray, tree)
+  for level, stride in enumerate(config.decoder_time_strides):
+    # Layers before a level, its blocks, enlarging, growing, convolution.
+    at = 3 + level * (config.blocks + 3) + config.blocks + 1
+    grow = tree.pop(f'decoder_{at}')['conv']['kernel']
+    kernel = tree[f'decoder_{at + 1}']['kernel']
+    width = kernel.shape[2]
+    grow32 = grow.astype(np.float32).reshape(-1, stride, width)
+    both = np.einsum('isc,hwco->hwiso', grow32, kernel.astype(np.float32))
+    folded = conv.fold_upsample(both).astype(kernel.dtype)
+    tree[f'decoder_{at + 1}'] = {'kernel': folded}
+  if out_first:
+    tree = jax.tree.map(lambda x: conv.store(x) if x.ndim == 4 else x, tree)
+  return dataclasses.replace(config, folded=True, out_first=out_first), tree
+
+
+def one_program(config: TAEConfig) -> bool:
+  """Whether the start of a stream runs the same program as the rest: yes."""
+  del config
+  return True
+
+
 def decode_chunk(config: TAEConfig, params, z: jax.Array, state: State, first):
   """`decode` with one compilation for the start and the rest of a stream.
 
@@ -285,14 +360,18 @@ def init_state(config: TAEConfig, batch: int, height: int, width: int):
     height: latent rows.
     width: latent columns.
   """
+  shapes = _state_shapes(config, batch, height, width)
+  return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
 
+
+@functools.lru_cache(maxsize=16)
+def _state_shapes(config: TAEConfig, batch: int, height: int, width: int):
   def first(z):
     key = jax.random.key(0)
     return TAE(config).init_with_output(key, z, method='decode')
 
   z = jax.ShapeDtypeStruct((batch, 1, height, width, config.z_dim), jnp.float32)
-  (_, state), _ = jax.eval_shape(first, z)
-  return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), state)
+  return jax.eval_shape(first, z)[0][1]
 
 
 def _decode(config: TAEConfig, params, z: jax.Array, state: State):

@@ -15,9 +15,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from jaxvid.errors import UserError
+from jaxvid.models import conv
 from jaxvid.models import vae_layers as layers
 
 State = Any
@@ -48,6 +50,8 @@ class VAEConfig:
     conv: form of the causal convolutions, see `vae_layers.temporal_conv`:
       `frames` and `channels` are fast on CPU, `native` on GPU.
     dtype: compute type; parameters are float32.
+    folded: the decoder's parameters are folded (see `fast`).
+    out_first: and stored with output channels first.
   """
 
   dim: int = 96
@@ -59,6 +63,8 @@ class VAEConfig:
   latent_std: tuple[float, ...] = (1.0,) * 16
   conv: str = 'frames'
   dtype: str = 'float32'
+  folded: bool = False
+  out_first: bool = False
 
   @property
   def time_factor(self) -> int:
@@ -86,11 +92,11 @@ class _Encoder(nn.Module):
   def __call__(self, x: jax.Array, state: State = None):
     c = self.config
     options = {'form': c.conv, 'dtype': jnp.dtype(c.dtype)}
-    conv = functools.partial(layers.CausalConv3D, **options)
+    causal = functools.partial(layers.CausalConv3D, **options)
     block = functools.partial(layers.ResidualBlock, **options)
     widths = [c.dim * m for m in c.dim_mult]
     names = (f'downsamples_{i}' for i in itertools.count())
-    sequence = [conv(widths[0], name='conv1')]
+    sequence = [causal(widths[0], name='conv1')]
     for level, width in enumerate(widths):
       for _ in range(c.num_res_blocks):
         sequence.append(block(width, name=next(names)))
@@ -104,7 +110,7 @@ class _Encoder(nn.Module):
       layers.FrameAttention(options['dtype'], name='middle_1'),
       block(widths[-1], name='middle_2'),
       layers.NormSiLU(name='head_0'),
-      conv(2 * c.z_dim, name='head_2'),
+      causal(2 * c.z_dim, name='head_2'),
     ]
     return layers.run(sequence, x, state)
 
@@ -117,15 +123,16 @@ class _Decoder(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, state: State = None):
     c = self.config
-    options = {'form': c.conv, 'dtype': jnp.dtype(c.dtype)}
-    conv = functools.partial(layers.CausalConv3D, **options)
+    dtype = jnp.dtype(c.dtype)
+    options = {'form': c.conv, 'dtype': dtype, 'out_first': c.out_first}
+    causal = functools.partial(layers.CausalConv3D, **options)
     block = functools.partial(layers.ResidualBlock, **options)
     widths = [c.dim * m for m in reversed(c.dim_mult)]
     names = (f'upsamples_{i}' for i in itertools.count())
     sequence = [
-      conv(widths[0], name='conv1'),
+      causal(widths[0], name='conv1'),
       block(widths[0], name='middle_0'),
-      layers.FrameAttention(options['dtype'], name='middle_1'),
+      layers.FrameAttention(dtype, c.out_first, name='middle_1'),
       block(widths[0], name='middle_2'),
     ]
     for level, width in enumerate(widths):
@@ -133,10 +140,9 @@ class _Decoder(nn.Module):
         sequence.append(block(width, name=next(names)))
       if level + 1 < len(widths):
         double_time = c.temporal_downsample[-1 - level]
-        sequence.append(
-          layers.Upsample(double_time, name=next(names), **options)
-        )
-    sequence += [layers.NormSiLU(name='head_0'), conv(3, name='head_2')]
+        up = functools.partial(layers.Upsample, folded=c.folded, **options)
+        sequence.append(up(double_time, name=next(names)))
+    sequence += [layers.NormSiLU(name='head_0'), causal(3, name='head_2')]
     return layers.run(sequence, x, state)
 
 
@@ -151,7 +157,9 @@ class VAE(nn.Module):
     point = (1, 1, 1)
     self.encoder = _Encoder(c)
     self.conv1 = layers.CausalConv3D(2 * c.z_dim, point, dtype=dtype)
-    self.conv2 = layers.CausalConv3D(c.z_dim, point, dtype=dtype)
+    self.conv2 = layers.CausalConv3D(
+      c.z_dim, point, c.conv, dtype, out_first=c.out_first
+    )
     self.decoder = _Decoder(c)
 
   def moments(self, video: jax.Array, state: State = None):
@@ -227,15 +235,51 @@ def decode(config: VAEConfig, params, z: jax.Array, state: State = None):
   return VAE(config).apply({'params': params}, raw, state, method='decode_raw')
 
 
+def fast(config: VAEConfig, params, out_first: bool):
+  """The decoder alone, arranged for speed; computes the same.
+
+  Args:
+    config: sizes.
+    params: parameter tree of numpy or jax arrays.
+    out_first: store output channels first, as GPUs like it.
+
+  Returns:
+    `(config, params)` for `decode` and `decode_chunk`: enlarging is folded
+    into the convolutions that follow it, parameters are numpy arrays.
+  """
+  stacked = config.conv == 'channels'
+
+  def arrange(path, leaf):
+    names, leaf = [entry.key for entry in path], np.asarray(leaf)
+    if names[-1] != 'kernel':
+      return leaf
+    if 'resample_1' in names:
+      leaf = conv.fold_upsample(leaf).astype(leaf.dtype)
+    return conv.store(leaf, stacked and leaf.ndim == 5) if out_first else leaf
+
+  if config.folded:
+    raise ValueError('the decoder is arranged already')
+  kept = {name: params[name] for name in ('conv2', 'decoder')}
+  config = dataclasses.replace(config, folded=True, out_first=out_first)
+  return config, jax.tree.map_with_path(arrange, kept)
+
+
+def one_program(config: VAEConfig) -> bool:
+  """Whether the start of a stream runs the same program as the rest: no."""
+  del config
+  return False
+
+
 def decode_chunk(config: VAEConfig, params, z: jax.Array, state: State, first):
-  """`decode` with one compilation for the start and the rest of a stream.
+  """`decode` with one signature for the start and the rest of a stream.
 
   Args:
     config: sizes and latent statistics.
     params: parameter tree.
     z: `[B, n, h, w, z_dim]`.
     state: `init_state` at the start, later what the last call returned.
-    first: bool, may be traced: does `z` start the video?
+    first: does `z` start the video? A bool that is traced makes one program
+      of both cases, which decides on the device; a Python bool makes two.
 
   Returns:
     `(video [B, 4n, 8h, 8w, 3], state)`. When `first`, the leading 3 frames
@@ -252,6 +296,8 @@ def decode_chunk(config: VAEConfig, params, z: jax.Array, state: State, first):
   def go_on(z, state):
     return decode(config, params, z, state)
 
+  if isinstance(first, bool):
+    return start(z, state) if first else go_on(z, state)
   return jax.lax.cond(first, start, go_on, z, state)
 
 
@@ -264,14 +310,18 @@ def init_state(config: VAEConfig, batch: int, height: int, width: int):
     height: latent rows.
     width: latent columns.
   """
+  shapes = _state_shapes(config, batch, height, width)
+  return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
 
+
+@functools.lru_cache(maxsize=16)
+def _state_shapes(config: VAEConfig, batch: int, height: int, width: int):
   def run(z):
     model = VAE(config)
     return model.init_with_output(jax.random.key(0), z, method='decode_raw')
 
   z = jax.ShapeDtypeStruct((batch, 1, height, width, config.z_dim), jnp.float32)
-  (_, state), _ = jax.eval_shape(run, z)
-  return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), state)
+  return jax.eval_shape(run, z)[0][1]
 
 
 def normalize(config: VAEConfig, z: jax.Array) -> jax.Array:

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxvid.models.conv import conv2d, store, subpixel_conv
+
 State = Any
 _HISTORY = 2  # frames a causal convolution of kernel 3 looks back
 
@@ -81,13 +83,19 @@ def copy_frame(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
   return jnp.zeros(shape).at[-1, 0, 0].set(copies)
 
 
-def conv2d(x, kernel, strides=(1, 1), padding='SAME'):
-  """2-D convolution of every frame: `[..., H, W, C]`, kernel `[h,w,I,O]`."""
-  frames = x.reshape(-1, *x.shape[-3:])
-  y = jax.lax.conv_general_dilated(
-    frames, kernel, strides, padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC')
-  )
-  return y.reshape(*x.shape[:-3], *y.shape[1:])
+def kernel_of(module, initial, shape, out_first=False, stacked=False):
+  """The kernel of a convolution, in the layout that it is stored in.
+
+  Args:
+    module: whose parameter it is.
+    initial: initialiser of the plain shape.
+    shape: `[..., I, O]`.
+    out_first: stored `[O, ..., I]`, see `conv.store`.
+    stacked: and with the frames of `[kt, kh, kw, I, O]` beside the channels.
+  """
+  if not out_first:
+    return module.param('kernel', initial, shape)
+  return module.param('kernel', lambda key: store(initial(key, shape), stacked))
 
 
 class Conv2D(nn.Module):
@@ -98,19 +106,24 @@ class Conv2D(nn.Module):
   stride: int = 1
   padding: Any = 'SAME'
   dtype: Any = jnp.float32
+  out_first: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     shape = (self.size, self.size, x.shape[-1], self.features)
-    kernel = self.param('kernel', fan_in_normal(shape), shape)
+    kernel = kernel_of(self, fan_in_normal(shape), shape, self.out_first)
     bias = self.param('bias', nn.initializers.zeros, (self.features,))
     y = conv2d(
-      x, kernel.astype(self.dtype), (self.stride, self.stride), self.padding
+      x,
+      kernel.astype(self.dtype),
+      (self.stride, self.stride),
+      self.padding,
+      self.out_first,
     )
     return y + bias.astype(self.dtype)
 
 
-def temporal_conv(x, kernel, stride: int, form: str):
+def temporal_conv(x, kernel, stride: int, form: str, out_first: bool = False):
   """3-D convolution, valid in time, same in space.
 
   Args:
@@ -120,24 +133,40 @@ def temporal_conv(x, kernel, stride: int, form: str):
     form: `frames` adds one 2-D convolution per kernel frame, `channels`
       stacks the frames into channels of one 2-D convolution, `native` is
       the 3-D convolution of XLA. Equal up to rounding; speed differs.
+    out_first: the kernel is `[O, kt, kh, kw, I]`, or with the form `channels`
+      `[O, kh, kw, kt, I]`, see `conv.store`.
   """
-  depth = kernel.shape[0]
+  stacked = out_first and form == 'channels'
+  depth = kernel.shape[3 if stacked else int(out_first)]
   if form == 'native':
+    spatial = kernel.shape[2:4] if out_first else kernel.shape[1:3]
     return jax.lax.conv_general_dilated(
       x,
       kernel,
       (stride, 1, 1),
-      ((0, 0), *[(n // 2, n // 2) for n in kernel.shape[1:3]]),
-      dimension_numbers=('NDHWC', 'DHWIO', 'NDHWC'),
+      ((0, 0), *[(n // 2, n // 2) for n in spatial]),
+      dimension_numbers=(
+        'NDHWC',
+        'ODHWI' if out_first else 'DHWIO',
+        'NDHWC',
+      ),
     )
   steps = (x.shape[1] - depth) // stride + 1
   frames = [
     x[:, i : i + (steps - 1) * stride + 1 : stride] for i in range(depth)
   ]
   if form == 'channels':
-    stacked = jnp.concatenate(list(kernel), axis=-2)
-    return conv2d(jnp.concatenate(frames, axis=-1), stacked)
-  return sum(conv2d(f, k) for f, k in zip(frames, kernel, strict=True))
+    if stacked:
+      kernel = kernel.reshape(*kernel.shape[:3], -1)
+    else:
+      kernel = jnp.concatenate(list(kernel), axis=-2)
+    x = jnp.concatenate(frames, axis=-1)
+    return conv2d(x, kernel, out_first=out_first)
+  parts = jnp.moveaxis(kernel, 1, 0) if out_first else kernel
+  return sum(
+    conv2d(f, k, out_first=out_first)
+    for f, k in zip(frames, parts, strict=True)
+  )
 
 
 class CausalConv3D(nn.Module):
@@ -152,14 +181,17 @@ class CausalConv3D(nn.Module):
   form: str = 'frames'
   dtype: Any = jnp.float32
   initial: Any = present_only
+  out_first: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array, state: State = None):
     shape = (*self.size, x.shape[-1], self.features)
-    kernel = self.param('kernel', self.initial, shape).astype(self.dtype)
+    stacked = self.form == 'channels'
+    kernel = kernel_of(self, self.initial, shape, self.out_first, stacked)
+    kernel = kernel.astype(self.dtype)
     bias = self.param('bias', nn.initializers.zeros, (self.features,))
     if self.size[0] > 1:
-      if state is None and x.shape[1] == 1:
+      if state is None and x.shape[1] == 1 and not self.out_first:
         # One picture: nothing but zeros lies before it.
         b, _, *rest = x.shape
         y = conv2d(x, kernel[-1])
@@ -170,7 +202,7 @@ class CausalConv3D(nn.Module):
         state = jnp.zeros((b, _HISTORY, *rest), x.dtype)
       x = jnp.concatenate([state, x], axis=1)
       state = x[:, -_HISTORY:]
-    y = temporal_conv(x, kernel, 1, self.form)
+    y = temporal_conv(x, kernel, 1, self.form, self.out_first)
     return y + bias.astype(self.dtype), state
 
 
@@ -180,11 +212,16 @@ class ResidualBlock(nn.Module):
   features: int
   form: str = 'frames'
   dtype: Any = jnp.float32
+  out_first: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array, state: State = None):
     first, second = (None, None) if state is None else state
-    conv = {'form': self.form, 'dtype': self.dtype}
+    conv = {
+      'form': self.form,
+      'dtype': self.dtype,
+      'out_first': self.out_first,
+    }
     y = nn.silu(RMSNorm(name='residual_0')(x))
     y, first = CausalConv3D(self.features, name='residual_2', **conv)(y, first)
     y = nn.silu(RMSNorm(name='residual_3')(y))
@@ -200,17 +237,19 @@ class FrameAttention(nn.Module):
   """One-head self-attention over the positions of each frame."""
 
   dtype: Any = jnp.float32
+  out_first: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array, state: State = None):
     b, t, h, w, c = x.shape
+    options = {'dtype': self.dtype, 'out_first': self.out_first}
     y = RMSNorm(name='norm')(x)
-    y = Conv2D(3 * c, 1, dtype=self.dtype, name='to_qkv')(y)
+    y = Conv2D(3 * c, 1, name='to_qkv', **options)(y)
     q, k, v = jnp.split(y.reshape(b * t, h * w, 3 * c), 3, axis=-1)
     scores = jnp.einsum('nqc,nkc->nqk', q, k).astype(jnp.float32) * c**-0.5
     y = jnp.einsum('nqk,nkc->nqc', nn.softmax(scores).astype(v.dtype), v)
     y = y.reshape(b, t, h, w, c)
-    return x + Conv2D(c, 1, dtype=self.dtype, name='proj')(y), state
+    return x + Conv2D(c, 1, name='proj', **options)(y), state
 
 
 class Downsample(nn.Module):
@@ -254,11 +293,15 @@ class Upsample(nn.Module):
   In time the first frame of a video passes unchanged; every later frame
   becomes two through a causal convolution whose history starts, as zeros,
   *after* that first frame. The state is that history.
+
+  With `folded` enlarging and convolution are one (`conv.fold_upsample`).
   """
 
   temporal: bool
   form: str = 'frames'
   dtype: Any = jnp.float32
+  out_first: bool = False
+  folded: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array, state: State = None):
@@ -273,6 +316,7 @@ class Upsample(nn.Module):
         self.form,
         self.dtype,
         copy_frame,
+        self.out_first,
         name='time_conv',
       )
       # Runs on zero frames too, which gives the state its zeros.
@@ -282,9 +326,28 @@ class Upsample(nn.Module):
       later = later.reshape(b, t, h, w, 2, width)
       later = jnp.moveaxis(later, 4, 2).reshape(b, 2 * t, h, w, width)
       x = jnp.concatenate([first, later], axis=1)
+    options = {'dtype': self.dtype, 'out_first': self.out_first}
+    if self.folded:
+      conv = SubpixelConv2D(width // 2, name='resample_1', **options)
+      return conv(x), state
     x = jnp.repeat(jnp.repeat(x, 2, axis=2), 2, axis=3)
-    x = Conv2D(width // 2, dtype=self.dtype, name='resample_1')(x)
-    return x, state
+    return Conv2D(width // 2, name='resample_1', **options)(x), state
+
+
+class SubpixelConv2D(nn.Module):
+  """`conv.subpixel_conv` with bias: doubles height and width."""
+
+  features: int
+  dtype: Any = jnp.float32
+  out_first: bool = False
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    shape = (2, 2, x.shape[-1], 4 * self.features)
+    kernel = kernel_of(self, fan_in_normal(shape), shape, self.out_first)
+    bias = self.param('bias', nn.initializers.zeros, (self.features,))
+    y = subpixel_conv(x, kernel.astype(self.dtype), out_first=self.out_first)
+    return y[..., 0, :] + bias.astype(self.dtype)
 
 
 class _Weights(nn.Module):
