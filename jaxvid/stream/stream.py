@@ -10,102 +10,50 @@ that it cannot drift apart from inference.
 
 import dataclasses
 import functools
-from typing import NamedTuple
+import operator
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
-from jaxvid.diffusion import flow, solvers
-from jaxvid.diffusion.schedule import CLEAN, Run, Schedule
+from jaxvid.diffusion import chunk_noise, flow
+from jaxvid.diffusion.schedule import CLEAN
 from jaxvid.errors import UserError
-from jaxvid.memory import Memory, MemoryConfig
-from jaxvid.models.dit import DiT, DiTConfig, TextKV, text_kv
+from jaxvid.memory import bank
+from jaxvid.models import conditioning
+from jaxvid.models.dit import TextKV, text_kv
+from jaxvid.stream import deferred
+from jaxvid.stream.begin import begin
+from jaxvid.stream.state import (
+  Settings,
+  State,
+  Ticks,
+  chunk_ticks,
+  ticks_of,
+)
+from jaxvid.stream.tick import levels, velocity
 
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-  """Everything static about a stream; hashable.
-
-  Attributes:
-    config: sizes of the transformer.
-    memory: sink, window, chunk and positions.
-    schedule: ticks, update and commit rule.
-    guidance: classifier-free guidance weight w in u + w (c - u); 1 = off.
-    scan: parameters and memory in the stacked layout (training).
-    remat: see `DiT.remat`; for the layer scan of training.
-    dtype: compute type of the network and type of the memory.
-  """
-
-  config: DiTConfig
-  memory: MemoryConfig
-  schedule: Schedule
-  guidance: float = 1.0
-  scan: bool = False
-  dtype: str = 'float32'
-  remat: str | None = None
-
-  @property
-  def guided(self) -> bool:
-    """Whether every tick runs the network on the negative prompt too."""
-    return self.guidance != 1.0
-
-  @property
-  def network(self) -> DiT:
-    dtype = jnp.dtype(self.dtype)
-    return DiT(self.config, dtype, self.scan, self.remat)
-
-
-class Ticks(NamedTuple):
-  """The ticks of one chunk as arrays, so that K alone decides a compilation.
-
-  Attributes:
-    t: time step of each tick, `[K]`, 0..1000.
-    sigma: noise level of each tick's input, `[K]`.
-    next_sigma: level each tick leads to, `[K]`; 0 after the last.
-    context_t: time step at which the chunk stays in memory.
-    context_sigma: its noise level.
-  """
-
-  t: jax.Array
-  sigma: jax.Array
-  next_sigma: jax.Array
-  context_t: jax.Array
-  context_sigma: jax.Array
-
-
-@struct.dataclass
-class State:
-  """A stream between two chunks.
-
-  Attributes:
-    memory: past keys and values; batch 2 B under guidance (prompt, then
-      negative prompt).
-    text: the prompt's keys and values, same batch.
-    key: the stream's key; chunk i draws from `fold_in(key, i)`.
-    chunk: int32, index of the next chunk.
-  """
-
-  memory: Memory
-  text: TextKV
-  key: jax.Array
-  chunk: jax.Array
-
-
-def ticks_of(run: Run, i: int) -> Ticks:
-  """Ticks of the i-th chunk of a run."""
-  return Ticks(
-    run.t[i],
-    run.sigma[i],
-    run.next_sigma[i],
-    run.context_t[i],
-    run.context_sigma[i],
-  )
-
-
-def chunk_ticks(schedule: Schedule, chunk: int) -> Ticks:
-  """Ticks of one chunk of a schedule."""
-  return ticks_of(schedule.runs(1, chunk)[0], 0)
+__all__ = [
+  'Settings',
+  'State',
+  'Ticks',
+  'chunk_keys',
+  'chunk_ticks',
+  'denoise',
+  'encode_prompt',
+  'init',
+  'jitted_commit',
+  'jitted_step',
+  'latent_shape',
+  'levels',
+  'prefill',
+  'rollout',
+  'start_from',
+  'start_noise',
+  'step',
+  'tick_noise',
+  'ticks_of',
+  'velocity',
+]
 
 
 def encode_prompt(
@@ -150,12 +98,13 @@ def init(
 ) -> State:
   """A stream before its first chunk; arguments as in `encode_prompt`."""
   config = settings.config
-  memory = Memory.create(
-    settings.memory,
+  memory = bank.create(
+    dataclasses.replace(settings.memory, split=settings.fused),
     batch=text.shape[0] * (2 if settings.guided else 1),
     layers=config.num_layers,
     heads=config.num_heads,
     head_dim=config.head_dim,
+    text_dim=config.text_dim,
     dtype=jnp.dtype(settings.dtype),
     stacked=settings.scan,
   )
@@ -163,28 +112,22 @@ def init(
   # A copy: steps consume their state, but not the caller's key.
   data = jnp.copy(jax.random.key_data(key))
   own = jax.random.wrap_key_data(data, impl=jax.random.key_impl(key))
-  return State(memory, ready, own, jnp.zeros((), jnp.int32))
+  state = State(memory, ready, own, jnp.zeros((), jnp.int32))
+  return state if settings.inputs.plain else start_from(settings, state)
 
 
-def velocity(settings: Settings, params, x, t, text: TextKV, memory):
-  """One tick with guidance: velocity `[B, F, H, W, C]` and the memory.
+def start_from(
+  settings: Settings, state: State, frame: jax.Array | None = None
+) -> State:
+  """A new stream that starts from a latent frame `[B, 1, H, W, C]`.
 
-  Args:
-    settings: of the stream.
-    params: the transformer's parameters.
-    x: noisy latents `[B, F, H, W, C]`.
-    t: scalar time step.
-    text: keys and values of the prompt(s).
-    memory: past keys and values.
+  For models that are shown a frame by channel: it is no part of the stream,
+  whose first chunk comes right after it. None shows zeros.
   """
-  if settings.guided:
-    x = jnp.concatenate([x, x])
-  t = jnp.full(x.shape[:1], t, jnp.float32)
-  v, memory = settings.network.apply({'params': params}, x, t, text, memory)
-  if settings.guided:
-    cond, uncond = jnp.split(v, 2)
-    v = solvers.guide(cond, uncond, settings.guidance)
-  return v, memory
+  shape = latent_shape(settings, state)
+  inputs = conditioning.start(settings.inputs, shape, frame)
+  # Copies: steps consume their state, but not the caller's frame.
+  return state.replace(inputs=jax.tree.map(jnp.copy, inputs))
 
 
 def denoise(
@@ -211,29 +154,47 @@ def denoise(
     The stream after the chunk and its clean latents `[B, F, H, W, C]`.
   """
   fresh = settings.schedule.update == 'renoise'
+  t, context_t = levels(settings, params, ticks)
+
+  def move(x, v, step):
+    _, sigma, next_sigma, eps = step
+    if fresh:
+      return flow.add_noise(flow.to_x0(x, v, sigma), eps, next_sigma)
+    return flow.euler_step(x, v, sigma, next_sigma)
 
   def tick(carry, step):
     x, memory = carry
-    t, sigma, next_sigma, eps = step
-    v, memory = velocity(settings, params, x, t, state.text, memory)
-    if fresh:
-      x = flow.add_noise(flow.to_x0(x, v, sigma), eps, next_sigma)
-    else:
-      x = flow.euler_step(x, v, sigma, next_sigma)
-    return (x, memory), None
-
-  steps = (ticks.t, ticks.sigma, ticks.next_sigma, renoise if fresh else None)
-  (x0, memory), _ = jax.lax.scan(tick, (noise, state.memory), steps)
-  extra = settings.schedule.extra
-  if extra is not None:
-    x = x0
-    if extra != CLEAN:
-      x = flow.add_noise(x0, renoise[-1], ticks.context_sigma)
-    _, memory = velocity(
-      settings, params, x, ticks.context_t, state.text, memory
+    v, memory = velocity(
+      settings, params, x, step[0], state.text, memory, inputs=state.inputs
     )
+    return (move(x, v, step), memory), None
+
+  steps = (t, ticks.sigma, ticks.next_sigma, renoise if fresh else None)
+  x, memory = noise, begin(settings, state.memory, state.text)
+  if state.pending is not None:
+    now, steps = (
+      jax.tree.map(operator.itemgetter(at), steps) for at in (0, slice(1, None))
+    )
+    v, memory = deferred.tick(settings, params, x, now[0], context_t, state)
+    x = move(x, v, now)
+  if len(steps[1]):
+    (x, memory), _ = jax.lax.scan(tick, (x, memory), steps)
+  x0, pending = x, None
+  if settings.schedule.extra is not None:
+    if settings.schedule.extra != CLEAN:
+      x = flow.add_noise(x0, renoise[-1], ticks.context_sigma)
+    if settings.deferred:
+      pending = x
+    else:
+      _, memory = velocity(
+        settings, params, x, context_t, state.text, memory, inputs=state.inputs
+      )
   memory = memory.advance(noise.shape[1])
-  return state.replace(memory=memory, chunk=state.chunk + 1), x0
+  inputs = conditioning.advance(settings.inputs, state.inputs, x0)
+  state = state.replace(
+    memory=memory, chunk=state.chunk + 1, pending=pending, inputs=inputs
+  )
+  return state, x0
 
 
 def latent_shape(settings: Settings, state: State) -> tuple[int, ...]:
@@ -250,6 +211,16 @@ def chunk_keys(state: State) -> jax.Array:
   return jax.random.split(jax.random.fold_in(state.key, state.chunk))
 
 
+def start_noise(
+  settings: Settings, state: State, shape: tuple[int, ...]
+) -> jax.Array:
+  """What the next chunk begins from, `shape` = `[B, F, H, W, C]`."""
+  keys = chunk_keys(state)
+  return chunk_noise.start_noise(
+    settings.noise, state.key, state.chunk, (keys[0], keys[1]), shape
+  )
+
+
 def tick_noise(key: jax.Array, i, shape: tuple[int, ...]) -> jax.Array:
   """Fresh noise after tick i; the same however many ticks there are."""
   return jax.random.normal(jax.random.fold_in(key, i), shape)
@@ -264,8 +235,8 @@ def step(
     The stream after the chunk and its clean latents `[B, F, H, W, C]`.
   """
   shape = latent_shape(settings, state)
-  start, later = chunk_keys(state)
-  noise = jax.random.normal(start, shape)
+  later = chunk_keys(state)[1]
+  noise = start_noise(settings, state, shape)
   renoise = None
   extra = settings.schedule.extra
   if settings.schedule.update == 'renoise' or extra not in (None, CLEAN):
@@ -297,11 +268,17 @@ def rollout(
     The stream and latents `[B, num_chunks * F, H, W, C]`.
   """
   pieces = []
+  body = functools.partial(step, settings, params)
   for run in settings.schedule.runs(num_chunks, start):
     ticks = Ticks(*map(jnp.asarray, run[1:]))
-    body = functools.partial(step, settings, params)
-    state, latents = jax.lax.scan(body, state, ticks)
-    pieces.append(jnp.moveaxis(latents, 0, 1))
+    if settings.deferred and state.pending is None:
+      # The first chunk has nothing to catch up with: another program.
+      state, latents = body(state, ticks_of(run, 0))
+      pieces.append(latents[:, None])
+      ticks = jax.tree.map(lambda x: x[1:], ticks)
+    if len(ticks.t):
+      state, latents = jax.lax.scan(body, state, ticks)
+      pieces.append(jnp.moveaxis(latents, 0, 1))
   clip = jnp.concatenate(pieces, 1)
   return state, clip.reshape(clip.shape[0], -1, *clip.shape[3:])
 
@@ -312,7 +289,9 @@ def prefill(
   """Takes given latents into memory, at the schedule's context level.
 
   A stream may so begin with a first frame (one latent) or continue the
-  user's video (any number). Latents go in chunk by chunk, causally.
+  user's video (any number). Latents go in chunk by chunk, causally. A model
+  that is shown a frame by channel starts from the first one and takes the
+  tick of every later chunk, as in training, without what it makes of it.
 
   Args:
     settings: of the stream; `memory.aligned` must be False unless the number
@@ -322,6 +301,8 @@ def prefill(
     latents: clean latents `[B, F, H, W, C]`.
   """
   chunk = settings.memory.chunk
+  if settings.inputs.starts:
+    return _follow(settings, params, state, latents)
   run = jitted_commit(settings)
   rest = latents.shape[1] % chunk
   sizes = ([rest] if rest else []) + [chunk] * (latents.shape[1] // chunk)
@@ -331,6 +312,20 @@ def prefill(
   for i, size in enumerate(sizes):
     state = run(params, state, latents[:, at : at + size], _salt(i))
     at += size
+  return state
+
+
+def _follow(settings: Settings, params, state: State, latents) -> State:
+  """Forced through given latents: one, and then whole chunks, the last."""
+  chunk = settings.memory.chunk
+  first = (latents.shape[1] - 1) % chunk
+  state = start_from(settings, state, latents[:, first : first + 1])
+  run = jitted_step(settings)
+  for at in range(first + 1, latents.shape[1], chunk):
+    state, _ = run(params, state, chunk_ticks(settings.schedule, 0))
+    clean = latents[:, at : at + chunk]
+    inputs = conditioning.advance(settings.inputs, state.inputs, clean)
+    state = state.replace(inputs=jax.tree.map(jnp.copy, inputs))
   return state
 
 
@@ -348,7 +343,8 @@ def jitted_commit(settings: Settings):
     key = jax.random.fold_in(state.key, salt)
     noise = jax.random.normal(key, latents.shape)
     x = flow.add_noise(latents, noise, jnp.float32(level.sigma))
-    _, memory = velocity(settings, params, x, level.t, state.text, state.memory)
+    memory = begin(settings, state.memory, state.text)
+    _, memory = velocity(settings, params, x, level.t, state.text, memory)
     return state.replace(memory=memory.advance(latents.shape[1]))
 
   return jax.jit(commit, donate_argnums=1)

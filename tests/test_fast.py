@@ -1,0 +1,207 @@
+"""Every way to stream faster against the plain stream."""
+
+import dataclasses
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxvid.diffusion import schedule as schedules
+from jaxvid.errors import UserError
+from jaxvid.memory import MemoryConfig
+from jaxvid.models.dit import DiT, DiTConfig
+from jaxvid.models.fused import fuse
+from jaxvid.stream import deferred, stream
+from jaxvid.stream.stream import Settings
+
+CONFIG = DiTConfig(
+  dim=24,
+  ffn_dim=32,
+  num_heads=2,
+  num_layers=2,
+  freq_dim=16,
+  text_dim=8,
+  text_len=6,
+)
+# Largest difference of a clip from float32's, by the coarsest type in use.
+# Latents have a standard deviation of about 1; documented in
+# docs/performance.md.
+TOLERANCE = {'float32': 1e-5, 'bfloat16': 6e-2}
+EXTRA = schedules.explicit([(1000.0, 500.0)], commit='extra(100)', name='two')
+CLEAN = schedules.explicit([(1000.0, 500.0)], name='two')
+ONE = schedules.explicit([(1000.0,)], name='one')
+
+
+@functools.cache
+def _params():
+  x = jnp.zeros((1, 1, 2, 4, 16))
+  dit = DiT(CONFIG, scan=False)
+  init = jax.jit(dit.init)(
+    jax.random.key(0), x, jnp.zeros(1), jnp.zeros((1, 6, 8))
+  )['params']
+  keys = iter(jax.random.split(jax.random.key(1), 200))
+  # Nothing is zero, or half of the network would go untested.
+  return jax.tree.map(
+    lambda p: p + 0.1 * jax.random.normal(next(keys), p.shape), init
+  )
+
+
+@functools.cache
+def _fused(dtype: str):
+  return fuse(CONFIG, _params(), jnp.dtype(dtype))
+
+
+def _settings(
+  schedule=CLEAN, sink=3, window=6, positions='absolute', **options
+):
+  memory = MemoryConfig(1, 2, sink, window, 3, positions)
+  return Settings(CONFIG, memory, schedule, **options)
+
+
+def _start(settings, seed=0):
+  params = _fused(settings.dtype) if settings.fused else _params()
+  text = jax.random.normal(jax.random.key(100 + seed), (1, 5, 8))
+  negative = None if settings.guidance == 1 else text[:, ::-1]
+  state = stream.init(settings, params, text, jax.random.key(seed), negative)
+  return params, state
+
+
+def _play(settings, params, state, chunks, first=0):
+  clip = []
+  for i in range(first, first + chunks):
+    ticks = stream.chunk_ticks(settings.schedule, i)
+    state, x0 = stream.step(settings, params, state, ticks)
+    clip.append(x0)
+  return state, np.concatenate(clip, 1)
+
+
+@pytest.fixture
+def eager():
+  """Operations one by one: many programs, none of them compiled."""
+  with jax.disable_jit():
+    yield
+
+
+def _clip(settings, chunks=4):
+  return _play(settings, *_start(settings), chunks)[1]
+
+
+@functools.cache
+def _plain(schedule):
+  return _clip(_settings(schedule))
+
+
+OPTIONS = {
+  'fused': (False, True),
+  'deferred': (False, True),
+  'dtype': ('float32', 'bfloat16'),
+  'residual': ('float32', 'bfloat16'),
+  'backend': ('xla', 'reference'),
+}
+
+
+@pytest.mark.parametrize(
+  'values',
+  list(itertools.product(*OPTIONS.values())),
+  ids=lambda values: '-'.join(map(str, values)),
+)
+def test_every_combination_stays_within_its_tolerance(eager, values):
+  options = dict(zip(OPTIONS, values, strict=True))
+  types = {options['dtype'], options['residual']}
+  coarsest = 'bfloat16' if 'bfloat16' in types else 'float32'
+  clip = _clip(_settings(CLEAN, **options))
+  np.testing.assert_allclose(clip, _plain(CLEAN), atol=TOLERANCE[coarsest])
+  if coarsest == 'bfloat16':
+    assert not np.array_equal(clip, _plain(CLEAN))
+
+
+@pytest.mark.parametrize(
+  'schedule, sink, window, positions, guidance',
+  [
+    (CLEAN, 3, 6, 'relative', 1.0),
+    (EXTRA, 1, 5, 'absolute', 1.0),
+    (EXTRA, 0, 6, 'relative', 3.0),
+    (ONE, 3, 3, 'absolute', 1.0),
+  ],
+)
+@pytest.mark.parametrize('fused', [False, True])
+def test_deferred_passes_are_the_separate_ones(
+  eager, schedule, sink, window, positions, guidance, fused
+):
+  settings = _settings(schedule, sink, window, positions, guidance=guidance)
+  later = dataclasses.replace(settings, deferred=True, fused=fused)
+  state, clip = _play(settings, *_start(settings), 5)
+  params, start = _start(later)
+  other, same = _play(later, params, start, 5)
+  np.testing.assert_allclose(same, clip, atol=1e-5)
+  assert other.memory.frame == state.memory.frame == 15
+  # At the end, or before a change of the prompt: nothing is missing.
+  other = deferred.settle(later, params, other)
+  assert other.pending is None
+  for a, b in zip(state.memory.v, other.memory.v, strict=True):
+    np.testing.assert_allclose(b, a, atol=1e-5)
+
+
+def test_a_saved_stream_goes_on_with_its_pending_tick(eager):
+  settings = _settings(EXTRA, deferred=True)
+  params, state = _start(settings)
+  _, whole = _play(settings, params, state, 4)
+  params, state = _start(settings)
+  state, _ = _play(settings, params, state, 2)
+  leaves, tree = jax.tree.flatten(
+    state.replace(key=jax.random.key_data(state.key))
+  )
+  saved = [np.asarray(leaf) for leaf in leaves]
+  state = jax.tree.unflatten(tree, map(jnp.asarray, saved))
+  state = state.replace(key=jax.random.wrap_key_data(state.key))
+  _, rest = _play(settings, params, state, 2, first=2)
+  np.testing.assert_array_equal(rest, whole[:, 6:])
+
+
+def test_a_new_prompt_meets_a_settled_memory(eager):
+  clips = []
+  for later in (False, True):
+    settings = _settings(CLEAN, deferred=later)
+    params, state = _start(settings)
+    state, _ = _play(settings, params, state, 2)
+    state = deferred.settle(settings, params, state)
+    text = stream.encode_prompt(settings, params, jnp.ones((1, 6, 8)))
+    clips.append(_play(settings, params, state.replace(text=text), 2, 2)[1])
+  np.testing.assert_allclose(clips[1], clips[0], atol=1e-5)
+
+
+def test_compiled_once_per_tick_count_and_once_more_for_the_first_chunk():
+  for later, programs in ((False, 1), (True, 2)):
+    settings = _settings(CLEAN, deferred=later, fused=True)
+    params, state = _start(settings)
+    step = stream.jitted_step(settings)
+    ticks = stream.chunk_ticks(settings.schedule, 0)
+    for _ in range(4):
+      state, _ = step(params, state, ticks)
+    assert step._cache_size() == programs
+
+
+def test_rollouts_defer_too():
+  settings = _settings(EXTRA, deferred=True, fused=True)
+  params, state = _start(settings)
+  roll = jax.jit(functools.partial(stream.rollout, settings, num_chunks=4))
+  _, clip = roll(params, state)
+  with jax.disable_jit():
+    expected = _clip(_settings(EXTRA))
+  np.testing.assert_allclose(clip, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+  'options, message',
+  [
+    ({'schedule': schedules.digits('2')}, 'no extra tick'),
+    ({'scan': True}, 'unrolled'),
+    ({'scan': True, 'fused': True, 'deferred': False}, 'choose'),
+  ],
+)
+def test_impossible_speed_is_refused(options, message):
+  with pytest.raises(UserError, match=message):
+    _settings(**{'deferred': True, **options})
