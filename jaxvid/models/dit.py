@@ -86,7 +86,8 @@ class DiT(nn.Module):
       t: timesteps 0..1000, `[B]` or one per latent frame `[B, F]`, or the
         `Modulation` they amount to.
       text: text encoder output `[B, <= text_len, text_dim]` (zero-padded
-        here), or the prompt's `TextKV`.
+        here), or the prompt's `TextKV`. One prompt per chunk, n of equal
+        length, is `[B, n, <= text_len, text_dim]`.
       memory: past keys and values; None for a clip in one pass.
       plan: overrides what to attend; by default `memory.plan`, or everything
         at frames 0..F-1 when there is no memory.
@@ -239,8 +240,9 @@ def _patch_init(key, shape):
 
 
 def _pad_text(config: DiTConfig, text: jax.Array) -> jax.Array:
-  rows = config.text_len - text.shape[1]
-  return jnp.pad(text, ((0, 0), (0, rows), (0, 0)))
+  pads = [(0, 0)] * text.ndim
+  pads[-2] = (0, config.text_len - text.shape[-2])
+  return jnp.pad(text, pads)
 
 
 def text_kv(

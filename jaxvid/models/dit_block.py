@@ -215,9 +215,7 @@ class Block(nn.Module):
     h = LayerNorm(config.eps, affine=True, name='norm3')(x)
     h = rearrange(h, 'b f p d -> b (f p) d')
     k, v = text if isinstance(text, tuple) else cross_attn.key_value(text)
-    h = cross_attn.out(
-      attention(cross_attn.query(h), k, v, backend=plan.backend)
-    )
+    h = cross_attn.out(attend_text(cross_attn.query(h), k, v, plan.backend))
     h = rearrange(h, 'b (f p) d -> b f p d', f=frames)
     x = (x + h).astype(x.dtype)
 
@@ -225,6 +223,23 @@ class Block(nn.Module):
     h = Dense(config.ffn_dim, dtype=self.dtype, name='ffn_0')(h)
     h = Dense(config.dim, dtype=self.dtype, name='ffn_2')(gelu(h))
     return gated(x, h, gate2), cache
+
+
+def attend_text(q, k, v, backend: str) -> jax.Array:
+  """Attention over a prompt, or over one prompt per chunk.
+
+  Args:
+    q: queries `[B, T, N, D]`.
+    k: keys of the text `[B, rows, N, D]`; or `[B, n, rows, N, D]`, which n
+      equal parts of the tokens attend in order.
+    v: its values, like `k`.
+    backend: attention backend.
+  """
+  if k.ndim == 4:
+    return attention(q, k, v, backend=backend)
+  parts = q.reshape(-1, q.shape[1] // k.shape[1], *q.shape[2:])
+  k, v = (x.reshape(-1, *x.shape[2:]) for x in (k, v))
+  return attention(parts, k, v, backend=backend).reshape(q.shape)
 
 
 def modulate(x, shift, scale, dtype):
