@@ -41,7 +41,7 @@ class InputConfig:
   @property
   def plain(self) -> bool:
     """Whether the noisy latent is all there is."""
-    return self == InputConfig()
+    return not self.starts and not self.control
 
   @property
   def starts(self) -> bool:
@@ -68,6 +68,10 @@ class InputConfig:
       f'{where} takes {in_dim} input channels; latents of {out_dim} with '
       f'{self} make {wanted}'
     )
+
+
+PLAIN = InputConfig()
+RECYCLED = InputConfig(recycled='last')
 
 
 @struct.dataclass
