@@ -100,6 +100,7 @@ def clip_errors(
   config: FlowConfig,
   weight: jax.Array | None = None,
   context_noise: jax.Array | None = None,
+  target: jax.Array | None = None,
 ) -> jax.Array:
   """Weighted squared error of each clip `[B]`; clips do not mix.
 
@@ -112,6 +113,7 @@ def clip_errors(
     config: settings.
     weight: of each frame `[B, F]`; None = all the same.
     context_noise: like `x0`; needed when `context_t` > 0.
+    target: velocity to predict, like `x0`; None = noise - x0.
   """
   frames = x0.shape[1]
   x = flow.add_noise(x0, noise, flow.sigma_at(t))
@@ -123,7 +125,9 @@ def clip_errors(
     predicted = velocity(both, jnp.concatenate([level, t], 1))[:, frames:]
   else:
     predicted = velocity(x, t)
-  error = jnp.square(predicted - flow.training_target(x0, noise))
+  if target is None:
+    target = flow.training_target(x0, noise)
+  error = jnp.square(predicted - target)
   error = jnp.mean(error, axis=(2, 3, 4))
   if config.weighting == 'bell':
     error = error * flow.training_weight(t, config.shift)

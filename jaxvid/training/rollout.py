@@ -25,6 +25,7 @@ from jaxvid.errors import UserError
 from jaxvid.memory import Memory
 from jaxvid.models.dit import TextKV
 from jaxvid.stream import stream
+from jaxvid.stream.begin import begin
 from jaxvid.stream.stream import Settings, State
 
 
@@ -210,7 +211,7 @@ def _chunk(
   settings: Settings, params, state: State, row: Table, depth: jax.Array
 ) -> tuple[State, Record]:
   """One chunk up to its exit tick; commits it."""
-  start, later = stream.chunk_keys(state)
+  later = stream.chunk_keys(state)[1]
   shape = stream.latent_shape(settings, state)
   exit_tick = jnp.minimum(jnp.int32(depth * row.count), row.count - 1)
 
@@ -225,13 +226,14 @@ def _chunk(
     eps = stream.tick_noise(later, i, shape)
     return flow.add_noise(x0, eps, row.next_sigma[i]), memory
 
-  noise = jax.random.normal(start, shape)
-  x, memory = jax.lax.fori_loop(0, exit_tick, tick, (noise, state.memory))
+  noise = stream.start_noise(settings, state, shape)
+  memory = begin(settings, state.memory, state.text)
+  x, memory = jax.lax.fori_loop(0, exit_tick, tick, (noise, memory))
   x0, memory = evaluate(x, exit_tick, memory)
 
   def commit(memory):
     eps = stream.tick_noise(later, row.count - 1, shape)
-    return _write(settings, params, state.text, memory, row, x0, eps)
+    return write(settings, params, state.text, memory, row, x0, eps)
 
   if settings.schedule.extra is None:
     # The last tick's keys and values stay; a chunk left earlier gets them by
@@ -246,7 +248,7 @@ def _chunk(
   return state.replace(memory=memory, chunk=state.chunk + 1), record
 
 
-def _write(settings, params, text, memory, row: Table, x0, eps) -> Memory:
+def write(settings, params, text, memory, row: Table, x0, eps) -> Memory:
   """Keys and values of finished latents at the chunk's context level."""
   x = flow.add_noise(x0, eps, row.context_sigma)
   return stream.velocity(settings, params, x, row.context_t, text, memory)[1]
@@ -261,7 +263,7 @@ def _replace(
   key = jax.random.fold_in(stream.chunk_keys(state)[1], 2**31 - 1)
   eps = jax.random.normal(key, real.shape)
   then = memory.at(memory.frame - (back + 1) * frames)
-  then = _write(settings, params, state.text, then, row, real, eps)
+  then = write(settings, params, state.text, then, row, real, eps)
   return state.replace(memory=then.at(memory.frame))
 
 
@@ -291,9 +293,8 @@ def replay(
 
   @jax.checkpoint
   def one(params, text, start, item):
-    v, _ = stream.velocity(
-      settings, params, item.noisy, item.t, text, memory.at(start)
-    )
+    past = begin(settings, memory.at(start), text)
+    v, _ = stream.velocity(settings, params, item.noisy, item.t, text, past)
     return flow.to_x0(item.noisy, v, item.sigma)
 
   def body(carry, inputs):
