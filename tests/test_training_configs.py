@@ -21,11 +21,17 @@ def load(spec):
 
 @pytest.mark.parametrize('size', ['nano', 'small', 'base'])
 def test_stages_chain_from_one_to_the_next(size):
-  short = load(f'configs/shapes/teacher.py:{size}')
-  long = load(f'configs/shapes/teacher.py:{size},long')
+  short, *later = (
+    load(f'configs/shapes/teacher.py:{size},{stage}')
+    for stage in ('short', 'forced', 'refined', 'long')
+  )
+  before = short
+  for stage in later:
+    assert stage.loop.init_from == before.workdir
+    assert stage.diffusion.dit == short.diffusion.dit
+    before = stage
   causal = load(f'configs/shapes/causal.py:{size}')
-  assert long.loop.init_from == short.workdir
-  assert causal.loop.init_from == short.workdir
+  assert causal.loop.init_from == later[1].workdir
   assert short.diffusion.dit == causal.diffusion.dit
   assert short.diffusion.flow.forcing == 'none'
   assert causal.diffusion.flow.forcing == 'teacher'
@@ -94,7 +100,7 @@ def test_the_chain_fits_together(recipe, size):
     for name, stage in stages.items()
     if name != 'evaluate'
   }
-  for name in ('teacher', 'teacher_long', 'causal', 'ode', recipe):
+  for name in ('teacher_short', 'teacher_long', 'causal', 'ode', recipe):
     assert stages[name].outputs == (loaded[name].workdir,)
   assert stages['ode_pairs'].outputs == (loaded['ode_pairs'].target,)
   start = f'distill.weights.student={loaded["ode"].export}'

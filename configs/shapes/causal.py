@@ -3,7 +3,7 @@
   python -m jaxvid.main --config=configs/shapes/causal.py:small
   python -m jaxvid.main --config=configs/shapes/causal.py:small,diffusion
 
-Starts from the averaged weights of `teacher.py:small`. Chunks of 3
+Starts from the averaged weights of `teacher.py:small,refined`. Chunks of 3
 latents are denoised against the clean chunks before them (teacher forcing,
 the default) or against noisy ones (diffusion forcing). Half of the clips
 skip some time after their first chunk, as a memory with a sink and a rolling
@@ -38,7 +38,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
       'loop': {
         'sample_every': 500,
         'steps': 1800,
-        'init_from': f'{runs}/teacher_short',
+        'init_from': f'{runs}/teacher_refined',
         'optimizer': {
           'kind': 'muon',
           'learning_rate': 4e-3,
@@ -52,7 +52,13 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
         'text': dataclasses.asdict(text),
         'tokenizer': shapes.TOKENIZER,
         'sample': shapes.sample_videos(size),
-        'flow': {'forcing': forcing, 'chunk': 3, 'shift': 2.2},
+        'flow': {
+          'forcing': forcing,
+          'chunk': 3,
+          'times': 'uniform',
+          'shift': 3.0,
+          'staggered': 0.5,  # see `teacher.py`
+        },
         'data': {
           'latents': f'data/latents/long_{shapes.PIXELS[size]}',
           'frames': 12,

@@ -7,11 +7,11 @@
   python -m jaxvid.main --config=configs/shapes/chain.py:small \
     --config.explain
 
-Caches latents, trains the teacher (short clips, then long ones) and the causal
-model, makes ODE pairs, initialises the student, distils it (`diagdistill`,
-`self_forcing` or `causvid`), makes a bundle of it and measures that with the
-probe. Stopped or killed, the same command goes on where it was; finished
-stages are skipped. The report is `runs/shapes/<size>/<recipe>_report.json`.
+Caches latents, trains the teacher in four stages and the causal model, makes
+ODE pairs, initialises the student, distils it (`diagdistill`, `self_forcing`
+or `causvid`), makes a bundle of it and measures that with the probe. Stopped
+or killed, the same command goes on where it was; finished stages are skipped.
+The report is `runs/shapes/<size>/<recipe>_report.json`.
 Its runtime has not been measured.
 """
 
@@ -45,9 +45,13 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
       'stages': [
         _stage('latents_short', f'latents.py:short,{side}'),
         _stage('latents_long', f'latents.py:long,{side}'),
-        _stage('teacher', f'teacher.py:{size}', f'{runs}/teacher_short'),
-        _stage(
-          'teacher_long', f'teacher.py:{size},long', f'{runs}/teacher_long'
+        *(
+          _stage(
+            f'teacher_{stage}',
+            f'teacher.py:{size},{stage}',
+            f'{runs}/teacher_{stage}',
+          )
+          for stage in ('short', 'forced', 'refined', 'long')
         ),
         _stage('causal', f'causal.py:{size}', f'{runs}/causal_teacher'),
         _stage('ode_pairs', f'ode_pairs.py:{size}{init}', pairs),
