@@ -258,6 +258,36 @@ def prompt_batches(
   return make_batches(sources, batch, seed, state, transform, worker_count)
 
 
+def pair_batches(
+  config: PromptConfig,
+  tokenizer: Tokenizer,
+  *,
+  batch: int,
+  seed: int,
+  state: Mapping[str, Any] | None = None,
+  worker_count: int = 0,
+) -> Batches:
+  """Batches of prompts and what follows them; arguments of `prompt_batches`.
+
+  Returns:
+    Batches of 'ids' int32 and 'mask' bool `[B, text_len]`, and the same of
+    the follow-ups as 'next_ids' and 'next_mask'.
+  """
+
+  def transform(texts, rng):
+    del rng
+    ids, mask = tokenizer(texts)
+    return {
+      'ids': ids[0],
+      'mask': mask[0],
+      'next_ids': ids[1],
+      'next_mask': mask[1],
+    }
+
+  sources = prompt_sources.open_pairs(config)
+  return make_batches(sources, batch, seed, state, transform, worker_count)
+
+
 def _count(state: Mapping[str, Any] | None) -> int | None:
   """Shards that a run began with; None for a new one."""
   return None if state is None else state['shards']

@@ -12,6 +12,7 @@ import numpy as np
 from jaxvid.data import prompts
 from jaxvid.data.shapes import captions as captions_lib
 from jaxvid.data.shapes import scene as scene_lib
+from jaxvid.data.shapes import script
 from jaxvid.errors import UserError
 
 
@@ -25,6 +26,9 @@ class PromptConfig:
     latents: cached latents whose captions are taken; empty: scenes.
     scenes: scenes of the shapes world, captioned on the fly, no end of them.
     seed: of the scenes.
+    follow_ups: a list of what follows each prompt of `file`, line by line, for
+      videos whose prompt changes; may be `file` itself. Scenes need none.
+    follow_column: of that list.
   """
 
   file: str = ''
@@ -34,10 +38,14 @@ class PromptConfig:
     default_factory=scene_lib.SceneSettings
   )
   seed: int = 0
+  follow_ups: str = ''
+  follow_column: str = 'follow_up'
 
   def __post_init__(self):
     if self.file and self.latents:
       raise UserError('give prompts.file or prompts.latents, not both')
+    if self.follow_ups and not self.file:
+      raise UserError('prompts.follow_ups go with prompts.file')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +69,22 @@ class ShapesPrompts:
     rng = np.random.default_rng((self.seed, int(index)))
     scene = scene_lib.sample_scene(rng, self.settings)
     return [captions_lib.caption(scene, int(rng.integers(2**31)))]
+
+
+@dataclasses.dataclass(frozen=True)
+class ShapesPairs(ShapesPrompts):
+  """Captions before and after one thing has changed, worded alike."""
+
+  def __getitem__(self, index: int) -> list[str]:
+    rng = np.random.default_rng((self.seed, int(index)))
+    while True:
+      scene = scene_lib.sample_scene(rng, self.settings)
+      style = int(rng.integers(2**31))
+      try:
+        _, after, _ = script.follow_up(scene, rng, self.settings, style=style)
+      except UserError:
+        continue  # A crowded scene that allows no change.
+      return [captions_lib.caption(scene, style), after]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,3 +127,36 @@ def open_prompts(
     shards = latents.open_shards(config.latents, count)
     return [CachedPrompts(shard) for shard in shards]
   return [ShapesPrompts(config.scenes, config.seed)]
+
+
+def open_pairs(config: PromptConfig) -> list[Sequence[list[str]]]:
+  """Random-access sources of (prompt, what follows it).
+
+  Args:
+    config: where they come from.
+
+  Returns:
+    Sources to be read as one; each element is a list of two texts.
+
+  Raises:
+    UserError: prompts without follow-ups, or not as many.
+  """
+  if config.latents:
+    raise UserError('cached latents have no follow-up prompts; give a file')
+  if not config.file:
+    return [ShapesPairs(config.scenes, config.seed)]
+  if not config.follow_ups:
+    raise UserError(
+      f'{config.file} needs prompts.follow_ups, what follows each prompt '
+      '(configs/prompts.py:switch makes such a list)'
+    )
+  own = config.follow_ups.endswith(('.csv', '.tsv', '.jsonl', '.json'))
+  column = config.follow_column if own else ''
+  before = prompts.read_prompts(config.file, config.column)
+  after = prompts.read_prompts(config.follow_ups, column)
+  if len(before) != len(after):
+    raise UserError(
+      f'{config.follow_ups} holds {len(after)} follow-ups for '
+      f'{len(before)} prompts'
+    )
+  return [[list(pair) for pair in zip(before, after, strict=True)]]

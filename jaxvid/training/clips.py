@@ -168,13 +168,28 @@ def _anchored(config: DistillConfig, codec, frozen, clip: Clip, before) -> Clip:
   """
   x, count = clip.x, clip.x.shape[1]
   if codec is not None:
-    # A few latents settle the decoder; upstream decodes all of them.
-    frame = vae.decode(codec, frozen['vae'], before[:, -4:])[0][:, -1:]
-    first = vae.encode(codec, frozen['vae'], jnp.clip(frame, -1, 1))[0]
-    first = jax.lax.stop_gradient(first)
+    first = first_latent(codec, frozen['vae'], before)
     x = jnp.concatenate([first, x[:, 1:]], 1)
   mask = jnp.broadcast_to(jnp.arange(count) >= config.chunk, x.shape[:2])
   return clip._replace(x=x, mask=mask)
+
+
+def first_latent(codec, params, before) -> jax.Array:
+  """The frame that latents end at, as a video's first latent.
+
+  Args:
+    codec: sizes of the VAE.
+    params: its parameters.
+    before: latents `[B, F, H, W, C]` up to that frame.
+
+  Returns:
+    `[B, 1, H, W, C]`, without gradient.
+  """
+  before = jax.lax.stop_gradient(before)
+  # A few latents settle the decoder; upstream decodes all of them.
+  frame = vae.decode(codec, params, before[:, -4:])[0][:, -1:]
+  first = vae.encode(codec, params, jnp.clip(frame, -1, 1))[0]
+  return jax.lax.stop_gradient(first)
 
 
 def scored(config: DistillConfig, clip):

@@ -16,6 +16,7 @@ from jaxvid.objectives.flow_distribution import FlowDistributionConfig
 from jaxvid.objectives.gan import GANConfig
 from jaxvid.objectives.sid import SiDConfig
 from jaxvid.stream.stream import Settings
+from jaxvid.training.lora import LoRAConfig
 from jaxvid.training.optimizer import OptimizerConfig
 from jaxvid.training.rollout import RolloutConfig
 
@@ -65,6 +66,33 @@ class DistillData:
 
 
 @dataclasses.dataclass(frozen=True)
+class LongConfig:
+  """Streaming long tuning: videos go on from step to step (LongLive, 3.2).
+
+  Attributes:
+    latents: longest video; a clip that would pass it begins another one.
+    overlap: chunks of the clip before that the teacher sees again, unscored.
+    switches: share of the videos whose prompt changes, once, where a clip
+      begins; which clip is drawn evenly.
+    cache: what becomes of the memory then, as `stream.switch.SwitchConfig`.
+    kv_gradient: keys and values of the new clip carry gradient; otherwise
+      each chunk learns from its own exit tick alone.
+  """
+
+  latents: int = 240
+  overlap: int = 1
+  switches: float = 1.0
+  cache: Literal['recache', 'keep', 'none'] = 'recache'
+  kv_gradient: bool = False
+
+  def __post_init__(self):
+    if not 0 <= self.switches <= 1:
+      raise UserError(f'long.switches must be 0 to 1, not {self.switches}')
+    if self.overlap < 1:
+      raise UserError(f'long.overlap must be >= 1, not {self.overlap}')
+
+
+@dataclasses.dataclass(frozen=True)
 class DistillConfig:
   """A student, its teacher and how one learns from the other.
 
@@ -100,6 +128,10 @@ class DistillConfig:
       chunk of such a clip is not scored.
     generator_every: critic steps per student step.
     critic_optimizer: of critic and discriminator.
+    lora: adapters are trained, of student and critic, and nothing else; None
+      = all weights.
+    long: videos go on from step to step, `rollout` is one clip of them; None
+      = every step makes a video of its own.
     motion_decay: of the averaged motion head.
     average_after: student steps before averaging of its weights starts.
     teacher_dit: sizes of the teacher; None = the student's.
@@ -139,6 +171,8 @@ class DistillConfig:
   critic_optimizer: OptimizerConfig = dataclasses.field(
     default_factory=OptimizerConfig
   )
+  lora: LoRAConfig | None = None
+  long: LongConfig | None = None
   motion_decay: float = 0.95
   average_after: int = 0
   teacher_dit: DiTConfig | None = None
@@ -172,6 +206,31 @@ class DistillConfig:
       raise UserError(f'digits={self.digits!r} may hold 1 to 5 only')
     if self.real_clips and not self.data.latents:
       raise UserError('these settings need real clips: give data.latents')
+    if self.long is not None:
+      self._check_long(self.long)
+
+  def _check_long(self, long: LongConfig) -> None:
+    clip = self.rollout.gradient_chunks
+    if self.rollout.chunks != clip:
+      raise UserError(
+        'long: rollout.chunks and rollout.gradient_chunks are one clip, and '
+        f'equal, not {self.rollout.chunks} and {clip}'
+      )
+    if long.overlap >= clip:
+      raise UserError(
+        f'long.overlap={long.overlap} leaves nothing new of {clip} chunks'
+      )
+    if long.latents < self.frames:
+      raise UserError(
+        f'long.latents={long.latents} is shorter than a clip ({self.frames})'
+      )
+    if self.real_clips or self.digits:
+      raise UserError(
+        'long makes videos of its own with one schedule: no real clips, no '
+        'digits'
+      )
+    if self.flow is not None and self.target != 'gradient':
+      raise UserError("long: with flow, target must be 'gradient'")
 
   @property
   def real_clips(self) -> bool:

@@ -20,7 +20,13 @@ from jaxvid.errors import UserError
 from jaxvid.models import motion
 from jaxvid.models.layers import stack_layers, unstack_layers
 from jaxvid.parallel import rules
-from jaxvid.training import autoencoder, checkpoint, matching
+from jaxvid.training import (
+  autoencoder,
+  checkpoint,
+  long_tuning,
+  lora,
+  matching,
+)
 from jaxvid.training.distill_config import DistillConfig
 from jaxvid.training.loop import TrainTask
 
@@ -45,14 +51,16 @@ def distill_task(config: DistillConfig) -> TrainTask:
     config=model_config(config),
     load=functools.partial(load, config),
     frozen=functools.partial(frozen, config),
-    rules=rules.TRANSFORMER,
+    rules=long_tuning.RULES + rules.TRANSFORMER,
   )
 
 
 def _batches(config: DistillConfig, tokenizer, seed, state):
   data = config.data
   if not data.latents:
-    return loaders.prompt_batches(
+    pairs = config.long is not None
+    read = loaders.pair_batches if pairs else loaders.prompt_batches
+    return read(
       data.prompts,
       tokenizer,
       batch=data.batch,
@@ -94,12 +102,16 @@ def init(config: DistillConfig, key: jax.Array) -> dict[str, Any]:
   x = jnp.zeros((1, 1, 2, 2, config.dit.in_dim))
   text = jnp.zeros((1, 1, config.dit.text_dim))
   inputs = (x, jnp.zeros(1), text)
-  params = {
-    'dit': config.network.init(keys[0], *inputs)['params'],
-    'critic': config.network.init(keys[1], *inputs)['params'],
-    'motion': {},
-    'judge': {},
+  whole = {
+    name: lambda i=i: config.network.init(keys[i], *inputs)['params']
+    for i, name in enumerate(('dit', 'critic'))
   }
+  params: dict[str, Any] = {'motion': {}, 'judge': {}}
+  for i, (name, make) in enumerate(whole.items()):
+    if config.lora is None:
+      params[name] = make()
+    else:
+      params[name] = lora.create(config.lora, jax.eval_shape(make), keys[i])
   if config.flow is not None:
     channels = config.dit.out_dim
     params['motion'] = motion.init(config.flow.motion, keys[2], channels)
@@ -111,13 +123,21 @@ def init(config: DistillConfig, key: jax.Array) -> dict[str, Any]:
 
 def load(config: DistillConfig) -> dict[str, Any]:
   """Parameters to start from: pretrained networks, fresh small heads."""
-  where = config.weights
   fresh = jax.jit(functools.partial(init, config))(jax.random.key(0))
-  student = part(where.student, 'dit', config.scan)
-  critic = part(where.critic or where.teacher, 'dit', config.scan)
-  checkpoint.check_tree(student, fresh['dit'], where.student)
-  checkpoint.check_tree(critic, fresh['critic'], where.critic or where.teacher)
-  return {**fresh, 'dit': student, 'critic': critic}
+  return fresh if config.lora is not None else {**fresh, **base(config)}
+
+
+def base(config: DistillConfig) -> dict[str, Any]:
+  """Student and critic before this training; UserError if they do not fit."""
+  where = config.weights
+  places = {'dit': where.student, 'critic': where.critic or where.teacher}
+  whole = dataclasses.replace(config, lora=None)
+  shapes = jax.eval_shape(functools.partial(init, whole), jax.random.key(0))
+  params = {}
+  for name, place in places.items():
+    params[name] = part(place, 'dit', config.scan)
+    checkpoint.check_tree(params[name], shapes[name], place)
+  return params
 
 
 def frozen(config: DistillConfig) -> dict[str, Any]:
@@ -129,6 +149,8 @@ def frozen(config: DistillConfig) -> dict[str, Any]:
   }
   if config.flow is not None and config.target == 'causal':
     held['causal'] = part(where.causal or where.student, 'dit', config.scan)
+  if config.lora is not None:
+    held['base'] = base(config)
   if config.vae:
     held['vae'] = checkpoint.load_params(config.vae, dtype='float32')[1]
   return held
@@ -151,9 +173,13 @@ def part(path: str, name: str, scan: bool) -> Any:
 def exported(
   config: DistillConfig, ema: dict[str, Any]
 ) -> tuple[dict[str, Any], Any]:
-  """Config and parameters to ship: the averaged student and its encoder."""
+  """Config and parameters to ship: the averaged student and its encoder.
+
+  Adapters are merged into the weights that they were trained beside.
+  """
   text = part(config.weights.text or config.weights.student, 'text', False)
-  return model_config(config), {
-    'dit': unstack_layers(ema['dit']),
-    'text': text,
-  }
+  dit = ema['dit']
+  if config.lora is not None:
+    student = part(config.weights.student, 'dit', config.scan)
+    dit = lora.merge(student, dit, config.lora.scale)
+  return model_config(config), {'dit': unstack_layers(dit), 'text': text}

@@ -1,14 +1,16 @@
 """One step of distribution matching: the student now and then, the critic.
 
 The critic learns every step, the student every n-th. Both roll out anew, so
-the critic always judges what the student makes now. The whole step is one
-pure function; the loop jits it with donated state.
+the critic always judges what the student makes now; in long tuning each takes
+the next clip of the same videos. The whole step is one pure function; the
+loop jits it with donated state.
 
 Sources: DMD2; Self-Forcing `model/dmd.py`, `trainer/distillation.py`;
 DiagDistill, section 3.3 and appendix G.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +19,9 @@ import optax
 from jaxvid.models import motion, vae
 from jaxvid.models import text as text_lib
 from jaxvid.objectives import dmd, flow_distribution, gan, sid
-from jaxvid.training import optimizer, scores
+from jaxvid.training import long_tuning, lora, optimizer, scores
 from jaxvid.training import state as states
-from jaxvid.training.clips import make_clip, scored
+from jaxvid.training.clips import Clip, make_clip, scored
 from jaxvid.training.distill_config import DistillConfig
 from jaxvid.training.loop import LoopConfig
 from jaxvid.training.scores import Texts
@@ -28,6 +30,24 @@ from jaxvid.training.step import Method, Metrics
 
 GENERATOR = ('dit', 'motion')
 CRITIC = ('critic', 'judge')
+
+
+class Shown(NamedTuple):
+  """What an objective is taken of.
+
+  Attributes:
+    clip: what the student made.
+    texts: its prompts.
+    real: real latents, or None.
+  """
+
+  clip: Clip
+  texts: Texts
+  real: jax.Array | None
+
+
+# (student, videos of long tuning, key, gradient) -> (Shown, the videos).
+Source = Callable[[Any, Any, jax.Array, bool], tuple[Shown, Any]]
 
 
 def method(
@@ -53,26 +73,26 @@ def method(
   def create(params) -> TrainState:
     chosen = {name: params[name] for name in GENERATOR}
     judging = {name: params[name] for name in CRITIC}
+    opt_state = {
+      'student': student_tx.init(chosen),
+      'critic': critic_tx.init(judging),
+    }
+    if config.long is not None:
+      opt_state['video'] = long_tuning.empty(config)
     return TrainState(
       step=jnp.zeros((), jnp.int32),
       params=params,
       ema=jax.tree.map(jnp.copy, chosen),
-      opt_state={
-        'student': student_tx.init(chosen),
-        'critic': critic_tx.init(judging),
-      },
+      opt_state=opt_state,
     )
 
   def update(state, frozen, batch, key) -> tuple[TrainState, Metrics]:
     student_key, critic_key = jax.random.split(key)
-    texts = _encode(config, frozen, batch, negative)
-    real = batch.get('latents')
-    real = None if real is None else real.astype(jnp.float32)
-    inputs = frozen, texts, real
+    source = _source(config, codec, frozen, batch, negative)
 
     def turn(state):
       return _student_turn(
-        config, settings, codec, student_tx, state, inputs, student_key
+        config, settings, student_tx, state, frozen, source, student_key
       )
 
     shapes = jax.eval_shape(turn, state)[1]
@@ -86,7 +106,7 @@ def method(
     due = state.step % every == 0
     state, metrics = jax.lax.cond(due, turn, wait, state)
     state, critic_metrics = _critic_turn(
-      config, codec, critic_tx, state, inputs, critic_key
+      config, critic_tx, state, frozen, source, critic_key
     )
     norms = critic_metrics['critic_norm'], metrics['student_norm']
     metrics = {
@@ -99,6 +119,40 @@ def method(
     return state.replace(step=state.step + 1), metrics
 
   return Method(create, update)
+
+
+def _source(config: DistillConfig, codec, frozen, batch, negative) -> Source:
+  """Where clips come from: a rollout each, or the next piece of long ones."""
+  if config.long is not None:
+
+    def extend(student, video, key, gradient):
+      video, clip, texts = long_tuning.extend(
+        config, codec, student, frozen, video, batch, negative, key, gradient
+      )
+      return Shown(clip, texts, None), video
+
+    return extend
+  texts = _encode(config, frozen, batch, negative)
+  real = batch.get('latents')
+  real = None if real is None else real.astype(jnp.float32)
+
+  def make(student, video, key, gradient):
+    inputs = frozen, texts, real
+    clip = make_clip(config, codec, student, inputs, key, gradient)
+    return Shown(clip, texts, real), video
+
+  return make
+
+
+def _whole(config: DistillConfig, frozen, params) -> dict[str, Any]:
+  """Trained networks as they compute: adapters beside the frozen weights."""
+  if config.lora is None:
+    return params
+  base, scale = frozen['base'], config.lora.scale
+  return {
+    name: lora.attach(base[name], value, scale) if name in base else value
+    for name, value in params.items()
+  }
 
 
 def _encode(config: DistillConfig, frozen, batch, negative) -> Texts:
@@ -116,15 +170,23 @@ def _encode(config: DistillConfig, frozen, batch, negative) -> Texts:
   return Texts(out[:size], empty)
 
 
-def _student_turn(config, settings, codec, tx, state, inputs, key):
+def _student_turn(config, settings, tx, state, frozen, source: Source, key):
   """Updates student and motion head; the critic is only asked."""
   chosen = {name: state.params[name] for name in GENERATOR}
+  video = state.opt_state.get('video')
+  clip_key, loss_key = jax.random.split(key)
 
   def loss(chosen):
-    params = {**state.params, **chosen}
-    return student_loss(config, codec, params, state.ema, inputs, key)
+    params = _whole(config, frozen, {**state.params, **chosen})
+    shown, after = source(params['dit'], video, clip_key, True)
+    value, metrics = student_loss(
+      config, frozen, params, state.ema, shown, loss_key
+    )
+    return value, (metrics, after)
 
-  (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(chosen)
+  (value, (metrics, video)), grads = jax.value_and_grad(loss, has_aux=True)(
+    chosen
+  )
   updates, opt_state = tx.update(grads, state.opt_state['student'], chosen)
   chosen: Any = optax.apply_updates(chosen, updates)
   turn = state.step // config.generator_every
@@ -142,21 +204,29 @@ def _student_turn(config, settings, codec, tx, state, inputs, key):
   state = state.replace(
     params={**state.params, **chosen},
     ema={'dit': dit, 'motion': head},
-    opt_state={**state.opt_state, 'student': opt_state},
+    opt_state=_kept(state.opt_state, 'student', opt_state, video),
   )
   norm = optax.tree.norm(grads)
   return state, {**metrics, 'student_loss': value, 'student_norm': norm}
 
 
-def _critic_turn(config, codec, tx, state, inputs, key):
+def _kept(before, name: str, opt_state, video) -> dict[str, Any]:
+  """What a run carries, after one of its networks has learned."""
+  after = {**before, name: opt_state}
+  return after if video is None else {**after, 'video': video}
+
+
+def _critic_turn(config, tx, state, frozen, source: Source, key):
   """Updates critic and discriminator on what the student makes now."""
-  _, texts, real = inputs
   clip_key, loss_key = jax.random.split(key)
-  student = state.params['dit']
-  clip = make_clip(config, codec, student, inputs, clip_key, gradient=False)
+  params = _whole(config, frozen, state.params)
+  video = state.opt_state.get('video')
+  shown, video = source(params['dit'], video, clip_key, False)
+  clip, texts, real = shown
   judging = {name: state.params[name] for name in CRITIC}
 
   def loss(judging):
+    judging = _whole(config, frozen, judging)
     if config.objective == 'gan':
       logits = scores.logits(config, judging, texts)
       return gan.discriminator_loss(
@@ -170,49 +240,45 @@ def _critic_turn(config, codec, tx, state, inputs, key):
   judging: Any = optax.apply_updates(judging, updates)
   state = state.replace(
     params={**state.params, **judging},
-    opt_state={**state.opt_state, 'critic': opt_state},
+    opt_state=_kept(state.opt_state, 'critic', opt_state, video),
   )
   norm = optax.tree.norm(grads)
   return state, {**metrics, 'critic_loss': value, 'critic_norm': norm}
 
 
-def student_loss(config: DistillConfig, codec, params, ema, inputs, key):
+def student_loss(config: DistillConfig, frozen, params, ema, shown, key):
   """The student's objective.
 
   Args:
     config: settings.
-    codec: sizes of the frozen VAE, or None.
+    frozen: networks that are used and never trained.
     params: of all trained networks.
     ema: averages, of which the motion head's is used.
-    inputs: frozen networks, `Texts`, real latents or None.
-    key: randomness of rollout and scores.
+    shown: the clip, with gradient, and what goes with it.
+    key: randomness of the scores.
 
   Returns:
     A scalar and metrics.
   """
-  frozen, texts, real = inputs
-  clip_key, loss_key = jax.random.split(key)
-  clip = make_clip(config, codec, params['dit'], inputs, clip_key, True)
+  clip, texts, real = shown
   critic = jax.lax.stop_gradient(params['critic'])
   if config.objective == 'gan':
     judging = {'critic': critic, 'judge': params['judge']}
     logits = scores.logits(config, jax.lax.stop_gradient(judging), texts)
     return gan.generator_loss(
-      logits, clip.x, scored(config, real), loss_key, config.gan
+      logits, clip.x, scored(config, real), key, config.gan
     )
   fake = scores.denoiser(scores.velocity(config.network, critic, texts.prompt))
   guided = scores.denoiser(scores.guided(config, frozen['teacher'], texts))
   if config.objective == 'sid':
     return sid.generator_loss(
-      guided, fake, clip.x, loss_key, config.score, clip.mask
+      guided, fake, clip.x, key, config.score, clip.mask
     )
   if config.flow is None:
     return dmd.generator_loss(
-      guided, fake, clip.x, loss_key, config.score, clip.mask
+      guided, fake, clip.x, key, config.score, clip.mask
     )
-  fake_x0, real_x0, _ = dmd.predictions(
-    guided, fake, clip.x, loss_key, config.score
-  )
+  fake_x0, real_x0, _ = dmd.predictions(guided, fake, clip.x, key, config.score)
   target = clip.target
   if target is None:
     x = jax.lax.stop_gradient(clip.x)
