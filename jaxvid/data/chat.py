@@ -1,5 +1,6 @@
 """A client for any OpenAI-compatible chat endpoint; standard library only."""
 
+import base64
 import dataclasses
 import http.client
 import json
@@ -8,7 +9,7 @@ import random
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jaxvid.errors import UserError
@@ -79,6 +80,7 @@ def ask(
   instruction: str,
   text: str,
   sleep: Callable[[float], Any] = time.sleep,
+  images: Sequence[bytes] = (),
 ) -> str:
   """The model's answer to one text; '' where it gives none.
 
@@ -91,11 +93,12 @@ def ask(
     instruction: the system message.
     text: the user's message.
     sleep: waits; for tests.
+    images: JPEG files that go with the text, for models that see.
 
   Raises:
     UserError: the server refuses the request, or fails again and again.
   """
-  request = _request(config, instruction, text)
+  request = _request(config, instruction, text, images)
   for attempt in range(config.retries + 1):
     try:
       return _send(request, config.timeout)
@@ -111,13 +114,21 @@ def ask(
 
 
 def _request(
-  config: ChatConfig, instruction: str, text: str
+  config: ChatConfig, instruction: str, text: str, images: Sequence[bytes]
 ) -> urllib.request.Request:
+  content: Any = text
+  if images:
+    urls = (
+      'data:image/jpeg;base64,' + base64.b64encode(image).decode()
+      for image in images
+    )
+    content = [{'type': 'text', 'text': text}]
+    content += [{'type': 'image_url', 'image_url': {'url': u}} for u in urls]
   body = {
     'model': config.model,
     'messages': [
       {'role': 'system', 'content': instruction},
-      {'role': 'user', 'content': text},
+      {'role': 'user', 'content': content},
     ],
     'temperature': config.temperature,
     'max_tokens': config.max_tokens,

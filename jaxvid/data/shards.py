@@ -203,3 +203,23 @@ def open_shards(
     builder.as_data_source('train')  # pyright: ignore[reportCallIssue]
     for builder in builders
   ]
+
+
+def open_split(folder: str | pathlib.Path, part: str) -> Any:
+  """Random access to one split of a TFDS data set.
+
+  Args:
+    folder: that holds `dataset_info.json`.
+    part: name of the split.
+
+  Raises:
+    UserError: no such data set or split.
+  """
+  try:
+    builder = tfds.builder_from_directory(folder)
+  except (OSError, ValueError) as error:
+    raise UserError(f'{folder} is no data set') from error
+  if part not in builder.info.splits:
+    names = ', '.join(builder.info.splits)
+    raise UserError(f'{folder} has no split {part!r}; there are {names}')
+  return builder.as_data_source(part)  # pyright: ignore[reportCallIssue]

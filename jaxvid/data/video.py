@@ -163,11 +163,10 @@ def iter_video(
 ) -> Iterator[np.ndarray]:
   """The frames of `read_video`, uint8 [height, width, 3], one at a time."""
   shown = 0
-  for frame, count in _resampled(path, fps):
-    if count:
-      image = _cover(frame, height, width)
-      shown += count
-      yield from [image] * count
+  pictures = resampled(path, fps, lambda frame: _cover(frame, height, width))
+  for image, count in pictures:
+    shown += count
+    yield from [image] * count
   if not shown:
     raise UserError(f'cannot read {path}: it holds no picture')
 
@@ -198,6 +197,54 @@ def native_frames(path: str | os.PathLike) -> Iterator[np.ndarray]:
     raise UserError(f'cannot read {path}: it holds no picture')
 
 
+def resampled(
+  path: str | os.PathLike,
+  fps: int,
+  picture: Callable[[Any], np.ndarray],
+) -> Iterator[tuple[np.ndarray, int]]:
+  """Pictures at a steady pace, and how many frames in a row show each.
+
+  Args:
+    path: any format that FFmpeg reads; frames may come at any pace.
+    fps: frames per second wanted; the nearest earlier frame is taken.
+    picture: turns a decoded frame, an `av.VideoFrame`, into an array; called
+      for those that are shown.
+
+  Raises:
+    UserError: missing, unreadable or broken file, maybe after some pictures.
+  """
+  for frame, count in _resampled(path, fps):
+    if count:
+      yield picture(frame), count
+
+
+@contextlib.contextmanager
+def opened(path: str | os.PathLike) -> Iterator[Any]:
+  """An open container with pictures in it, for reading.
+
+  Raises:
+    UserError: missing, unreadable or broken file, or no picture in it.
+  """
+  import av
+  from av.error import FFmpegError
+
+  path = pathlib.Path(path)
+  try:
+    with (
+      open(path, 'rb') as file,
+      av.open(file, 'r', options=_ALONE) as container,
+    ):
+      if not container.streams.video:
+        raise UserError(f'cannot read {path}: it holds no picture')
+      yield container
+  except OSError as error:
+    reason = error.strerror or str(error)
+    raise UserError(f'cannot read {path}: {reason}') from error
+  except (FFmpegError, ValueError) as error:
+    reason = 'it is broken, or no video or picture'
+    raise UserError(f'cannot read {path}: {reason}') from error
+
+
 def _resampled(path, fps: int) -> Iterator[tuple]:
   """Decoded frames and how many output frames show each."""
   shown = 0
@@ -222,24 +269,8 @@ def _resampled(path, fps: int) -> Iterator[tuple]:
 
 def _decode(path: str | os.PathLike) -> Iterator:
   """Pictures of a file, in order; FFmpeg sees bytes, never the name."""
-  import av
-  from av.error import FFmpegError
-
-  path = pathlib.Path(path)
-  try:
-    with (
-      open(path, 'rb') as file,
-      av.open(file, 'r', options=_ALONE) as container,
-    ):
-      if not container.streams.video:
-        raise UserError(f'cannot read {path}: it holds no picture')
-      yield from container.decode(video=0)
-  except OSError as error:
-    reason = error.strerror or str(error)
-    raise UserError(f'cannot read {path}: {reason}') from error
-  except (FFmpegError, ValueError) as error:
-    reason = 'it is broken, or no video or picture'
-    raise UserError(f'cannot read {path}: {reason}') from error
+  with opened(path) as container:
+    yield from container.decode(video=0)
 
 
 def _cover(frame, height: int, width: int) -> np.ndarray:

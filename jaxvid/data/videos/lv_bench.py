@@ -19,7 +19,6 @@ import tensorflow_datasets as tfds
 from jaxvid.data import shards
 from jaxvid.data.videos import captions as captions_lib
 from jaxvid.data.videos.captions import Caption, Script
-from jaxvid.errors import UserError
 
 SPLITS = ('train', 'test')
 _SHARE = 0.8
@@ -106,8 +105,8 @@ def build(
   config = LvBenchConfig(
     name=f'{name}_{digest[:8]}', source=str(path), seed=seed
   )
-  builder = LvBench(data_dir=folder, config=config)
   with shards.quiet():
+    builder = LvBench(data_dir=folder, config=config)
     builder.download_and_prepare(file_format='array_record')
   return builder
 
@@ -122,15 +121,7 @@ def read(folder: str | pathlib.Path, part: str) -> list[Script]:
   Raises:
     UserError: no such data set or split.
   """
-  try:
-    builder = tfds.builder_from_directory(folder)
-  except (FileNotFoundError, ValueError) as error:
-    raise UserError(f'{folder} is no data set') from error
-  if part not in builder.info.splits:
-    names = ', '.join(builder.info.splits)
-    raise UserError(f'{folder} has no split {part!r}; there are {names}')
-  source = builder.as_data_source(part)  # pyright: ignore[reportCallIssue]
-  return [_script(example) for example in source]
+  return [_script(example) for example in shards.open_split(folder, part)]
 
 
 def _script(example: dict[str, Any]) -> Script:
