@@ -2,11 +2,16 @@
 
   python -m jaxvid.main --config=configs/shapes/latents.py:short
   python -m jaxvid.main --config=configs/shapes/latents.py:long
+  python -m jaxvid.main --config=configs/shapes/latents.py:scripts
+  python -m jaxvid.main --config=configs/shapes/latents.py:scripts_long
 
 The encoder is final when the VAE's `video` stage is, so caching need not wait
 for its decoder: `--config.vae=runs/vae_frozen`.
 
 `short`: clips of 7 latents (25 frames). `long`: 21 latents (81 frames, 5 s).
+`scripts`: 5 s in two shots, the second changes one thing. `scripts_long`: 45
+latents (177 frames, 11 s) in three shots, the third returns to the scene of
+the first. Clips of scripts have one caption per chunk, others eight wordings.
 Another size of the picture: `latents.py:short,128`. The folder is
 `data/latents/<length>_<size>`. Stopped with Ctrl-C or killed, the job
 goes on with the next shard of 512 clips; asking for more `--config.clips`
@@ -18,7 +23,13 @@ from ml_collections import config_dict
 from jaxvid.errors import UserError
 
 # Frames and clips of each length.
-LENGTHS = {'short': (25, 6_144), 'long': (81, 2_560)}
+LENGTHS = {
+  'short': (25, 6_144),
+  'long': (81, 2_560),
+  'scripts': (81, 2_048),
+  'scripts_long': (177, 1_536),
+}
+SCRIPTS = {'scripts': ('follow_up', 2), 'scripts_long': ('returning', 3)}
 
 
 def get_config(arg: str = '') -> config_dict.ConfigDict:
@@ -26,10 +37,11 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
   pixels = pixels or '64'
   if length not in LENGTHS or not pixels.isdigit():
     raise UserError(
-      f"unknown argument '{arg}'; use short or long, and a size in pixels "
-      'after a comma, e.g. long,128'
+      f"unknown argument '{arg}'; use {', '.join(LENGTHS)}, and a size in "
+      'pixels after a comma, e.g. long,128'
     )
   frames, clips = LENGTHS[length]
+  script, shots = SCRIPTS.get(length, ('', 3))
   return config_dict.ConfigDict(
     {
       'task': 'latents',
@@ -37,6 +49,8 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
       'target': f'data/latents/{length}_{pixels}',
       'frames': frames,
       'clips': clips,
+      'script': script,
+      'shots': shots,
       # Another seed: the long clips show other scenes than the short ones.
       'seed': list(LENGTHS).index(length),
       'scenes': {

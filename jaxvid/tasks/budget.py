@@ -91,7 +91,12 @@ def stream_bytes(settings: Settings, batch: int = 1) -> tuple[int, int]:
   size = jnp.dtype(settings.dtype).itemsize
   rows = batch * (2 if settings.guided else 1)
   past = 0 if settings.schedule.bidirectional else memory.capacity
-  slots = config.text_len + past * memory.tokens
+  held = past
+  if memory.bank is not None:
+    # The bank, what a chunk sees of it, and the chunk itself.
+    past = memory.chunk * (memory.seen + 1)
+    held = past + memory.chunk * memory.bank.capacity
+  slots = config.text_len + held * memory.tokens
   kept = 2 * config.num_layers * rows * slots * config.dim * size
   queries = memory.chunk * memory.tokens
   keys = (past or memory.chunk) * memory.tokens

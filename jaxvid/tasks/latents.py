@@ -6,10 +6,12 @@ import pathlib
 import sys
 import time
 import zlib
+from typing import Literal
 
 import numpy as np
 
 from jaxvid.data.loaders import RenderedShapes
+from jaxvid.data.scripts import RenderedScripts
 from jaxvid.data.shapes.scene import SceneSettings
 from jaxvid.errors import UserError
 
@@ -27,6 +29,10 @@ class Config:
     frames: frames per clip, 1 + 4k.
     styles: captions per clip.
     seed: of the scenes.
+    script: 'follow_up' or 'returning': clips of several shots, with one
+      caption per chunk; empty: one scene each.
+    shots: of a script.
+    chunk: latent frames per caption of a script.
     scenes: what scenes may show, and the size of the picture.
   """
 
@@ -38,6 +44,9 @@ class Config:
   frames: int = 25
   styles: int = 8
   seed: int = 0
+  script: Literal['', 'follow_up', 'returning'] = ''
+  shots: int = 3
+  chunk: int = 3
   scenes: SceneSettings = dataclasses.field(default_factory=SceneSettings)
 
   def __post_init__(self):
@@ -69,6 +78,9 @@ def run(config: Config) -> None:
   settings = dataclasses.asdict(config)
   for name in ('vae', 'target', 'clips', 'batch'):  # They change no latent.
     del settings[name]
+  if not config.script:  # Nor do these.
+    for name in ('script', 'shots', 'chunk'):
+      del settings[name]
   settings['weights'] = fingerprint(params)
   shards.prepare(folder, settings)
   size = config.scenes.height, config.scenes.width
@@ -76,9 +88,7 @@ def run(config: Config) -> None:
     (config.batch, config.frames, *size, 3), np.uint8
   )
   shape = jax.eval_shape(encode, params, video).shape[1:]
-  source = RenderedShapes(
-    config.scenes, config.frames, config.seed, config.styles
-  )
+  source = make_source(config)
   total = -(-config.clips // config.shard)
   for index in range(total):
     began = time.monotonic()
@@ -92,6 +102,22 @@ def run(config: Config) -> None:
       )
 
 
+def make_source(config: Config) -> RenderedShapes | RenderedScripts:
+  """Clips to be cached, by number."""
+  if not config.script:
+    return RenderedShapes(
+      config.scenes, config.frames, config.seed, config.styles
+    )
+  return RenderedScripts(
+    config.scenes,
+    config.frames,
+    config.script,
+    config.shots,
+    config.chunk,
+    config.seed,
+  )
+
+
 def _encoded(source, encode, shard: int, config: Config):
   """Yields the examples of one shard."""
   first = shard * config.shard
@@ -99,11 +125,11 @@ def _encoded(source, encode, shard: int, config: Config):
     clips = [source[start + i] for i in range(config.batch)]
     encoded = np.asarray(encode(np.stack([clip['video'] for clip in clips])))
     for clip, latent in zip(clips, encoded, strict=True):
-      yield {
-        'latents': latent,
-        'captions': clip['captions'],
-        'scene': json.dumps(dataclasses.asdict(clip['scene'])),
-      }
+      if 'script' in clip:
+        facts = clip['script']
+      else:
+        facts = json.dumps(dataclasses.asdict(clip['scene']))
+      yield {'latents': latent, 'captions': clip['captions'], 'scene': facts}
 
 
 def fingerprint(params) -> str:

@@ -86,6 +86,8 @@ def _memory(known: Mapping[str, Any], asked: MemoryConfig) -> str:
   """Compares chunk, sink, window and positions."""
   names = ('chunk', 'sink', 'window', 'positions')
   pairs = {n: (known[n], getattr(asked, n)) for n in names if n in known}
+  if known.get('bank') and asked.bank is None:
+    pairs['bank'] = ('of past chunks', 'none')
   other = {n: pair for n, pair in pairs.items() if pair[0] != pair[1]}
   if not other:
     return ''

@@ -163,6 +163,7 @@ def generate(
   depth: jax.Array,
   truth: jax.Array | None = None,
   truth_after: int = 0,
+  texts: TextKV | None = None,
 ) -> tuple[State, Record]:
   """Rolls out without gradient.
 
@@ -177,12 +178,14 @@ def generate(
     depth: from `depths`, `[N]`.
     truth: real clip `[B, N F, H, W, C]`, see `RolloutConfig.truth_after`.
     truth_after: chunks after which the real clip takes over in memory.
+    texts: one prompt per chunk, all leaves with a leading axis N; None = the
+      stream's own for all.
 
   Returns:
     The stream after the last chunk, and what `replay` needs.
   """
   params = jax.lax.stop_gradient(params)
-  state = jax.lax.stop_gradient(state)
+  state, texts = jax.lax.stop_gradient((state, texts))
   table = Table(*map(jnp.asarray, table))
   past = None
   if truth_after:
@@ -192,7 +195,9 @@ def generate(
     past = jax.tree.map(lambda leaf: jnp.roll(leaf, truth_after, 0), past)
 
   def chunk(carry, inputs):
-    row, u, i, past = inputs
+    row, u, i, past, text = inputs
+    if text is not None:
+      carry = carry.replace(text=text)
     carry, record = _chunk(settings, params, carry, row, u)
     if truth_after:
       carry = jax.lax.cond(
@@ -204,7 +209,7 @@ def generate(
     return carry, record
 
   index = jnp.arange(len(table.count))
-  return jax.lax.scan(chunk, state, (table, depth, index, past))
+  return jax.lax.scan(chunk, state, (table, depth, index, past, texts))
 
 
 def _chunk(
@@ -270,19 +275,22 @@ def _replace(
 def replay(
   settings: Settings,
   params,
-  text: TextKV,
+  text: TextKV | None,
   memory: Memory,
   record: Record,
+  texts: TextKV | None = None,
 ) -> jax.Array:
   """The exit ticks of a rollout's last chunks once more, with gradient.
 
   Args:
     settings: of the stream.
     params: the student's parameters; the gradient goes here.
-    text: the prompt's keys and values, from the same parameters.
+    text: the prompt's keys and values, from the same parameters; None with
+      `texts`.
     memory: after the last chunk; with at least the spare slots of the
       replayed chunks but one.
     record: of the chunks to replay, the last ones.
+    texts: one prompt per replayed chunk, see `generate`.
 
   Returns:
     `[B, N F, H, W, C]`, equal to `record.clean` joined.
@@ -298,7 +306,8 @@ def replay(
     return flow.to_x0(item.noisy, v, item.sigma)
 
   def body(carry, inputs):
-    return carry, one(params, text, *inputs)
+    *place, own = inputs
+    return carry, one(params, text if own is None else own, *place)
 
   record = jax.lax.stop_gradient(record)
-  return join(jax.lax.scan(body, None, (starts, record))[1])
+  return join(jax.lax.scan(body, None, (starts, record, texts))[1])
