@@ -30,7 +30,7 @@ from jaxvid.stream.state import (
   chunk_ticks,
   ticks_of,
 )
-from jaxvid.stream.tick import levels, velocity
+from jaxvid.stream.tick import chunk_plan, levels, velocity
 
 __all__ = [
   'Settings',
@@ -165,12 +165,13 @@ def denoise(
   def tick(carry, step):
     x, memory = carry
     v, memory = velocity(
-      settings, params, x, step[0], state.text, memory, inputs=state.inputs
+      settings, params, x, step[0], state.text, memory, plan, state.inputs
     )
     return (move(x, v, step), memory), None
 
   steps = (t, ticks.sigma, ticks.next_sigma, renoise if fresh else None)
   x, memory = noise, begin(settings, state.memory, state.text)
+  plan = chunk_plan(settings, memory, noise.shape[1])
   if state.pending is not None:
     now, steps = (
       jax.tree.map(operator.itemgetter(at), steps) for at in (0, slice(1, None))
@@ -187,7 +188,7 @@ def denoise(
       pending = x
     else:
       _, memory = velocity(
-        settings, params, x, context_t, state.text, memory, inputs=state.inputs
+        settings, params, x, context_t, state.text, memory, plan, state.inputs
       )
   memory = memory.advance(noise.shape[1])
   inputs = conditioning.advance(settings.inputs, state.inputs, x0)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvid.diffusion import solvers
+from jaxvid.memory import Memory
 from jaxvid.models import conditioning
 from jaxvid.models.conditioning import Inputs
 from jaxvid.models.dit import Modulation, TextKV, modulation
@@ -63,4 +64,18 @@ def levels(settings: Settings, params, ticks: Ticks):
   )(every)
   return (
     jax.tree.map(operator.itemgetter(at), table) for at in (slice(-1), -1)
+  )
+
+
+def chunk_plan(settings: Settings, memory, frames: int):
+  """The plan that all ticks of a chunk share; None: every tick makes its own.
+
+  They are the same. Made before the loop over ticks, angles of the rotary
+  embedding are computed once and not in every tick.
+  """
+  if not settings.fused or not isinstance(memory, Memory):
+    return None
+  config = settings.config
+  return memory.plan(
+    frames, settings.backend, config.rope_theta, config.rope_grid
   )
