@@ -8,14 +8,22 @@ from typing import Any
 from jaxvid.errors import UserError
 from jaxvid.storage import weights
 from jaxvid.training import (
+  aapt,
+  aapt_adversarial,
+  aapt_matching,
   autoencoder,
+  block_forcing,
   consistency,
   diffusion,
   distillation,
   loop,
   ode,
 )
+from jaxvid.training.aapt import AAPTConsistency, AdaptConfig
+from jaxvid.training.aapt_adversarial import AdversarialConfig
+from jaxvid.training.aapt_matching import MatchingConfig
 from jaxvid.training.autoencoder import TAETraining, VAETraining
+from jaxvid.training.block_config import BlockConfig
 from jaxvid.training.consistency import ConsistencyTraining
 from jaxvid.training.diffusion import DiffusionConfig
 from jaxvid.training.distill_config import DistillConfig
@@ -38,6 +46,11 @@ class Config:
     ode: a few-step student, from solver trajectories.
     consistency: a few-step student, from cached latents.
     distill: a few-step student, by distribution matching with a teacher.
+    block: a block-diffusion model, by Block Forcing (BlockVid).
+    aapt_adapt: a causal model that recycles frames, from one that does not.
+    aapt_consistency: a one-step generator, from that.
+    aapt_matching: the same by distribution matching, a warm-up.
+    aapt_adversarial: the same by an adversary, also on long videos.
   """
 
   workdir: str
@@ -50,6 +63,11 @@ class Config:
   ode: ODEConfig | None = None
   consistency: ConsistencyTraining | None = None
   distill: DistillConfig | None = None
+  block: BlockConfig | None = None
+  aapt_adapt: AdaptConfig | None = None
+  aapt_consistency: AAPTConsistency | None = None
+  aapt_matching: MatchingConfig | None = None
+  aapt_adversarial: AdversarialConfig | None = None
 
 
 def run(config: Config) -> None:
@@ -111,6 +129,31 @@ def _distill(config: DistillConfig) -> Made:
   return distillation.distill_task(config), exported
 
 
+def _adapt(config: AdaptConfig) -> Made:
+  task = aapt.adapt_task(config)
+  return task, lambda ema: aapt.exported(config, ema, task.config)
+
+
+def _aapt_consistency(config: AAPTConsistency) -> Made:
+  task = aapt.consistency_task(config)
+  return task, lambda ema: aapt.exported(config, ema, task.config)
+
+
+def _matching(config: MatchingConfig) -> Made:
+  exported = functools.partial(aapt_matching.exported, config)
+  return aapt_matching.matching_task(config), exported
+
+
+def _adversarial(config: AdversarialConfig) -> Made:
+  exported = functools.partial(aapt_adversarial.exported, config)
+  return aapt_adversarial.adversarial_task(config), exported
+
+
+def _block(config: BlockConfig) -> Made:
+  exported = functools.partial(block_forcing.exported, config)
+  return block_forcing.block_task(config), exported
+
+
 # Key of the config -> what is made of it.
 KINDS: dict[str, Callable[[Any], Made]] = {
   'diffusion': _diffusion,
@@ -119,4 +162,9 @@ KINDS: dict[str, Callable[[Any], Made]] = {
   'ode': _ode,
   'consistency': _consistency,
   'distill': _distill,
+  'block': _block,
+  'aapt_adapt': _adapt,
+  'aapt_consistency': _aapt_consistency,
+  'aapt_matching': _matching,
+  'aapt_adversarial': _adversarial,
 }
