@@ -23,8 +23,10 @@ def run(job: work.Job, names: Sequence[str], options: Sequence[str]) -> None:
     UserError: Beam is not installed.
   """
   try:
-    import apache_beam as beam
-    from apache_beam.options import pipeline_options
+    import apache_beam as beam  # pyright: ignore[reportMissingImports]
+    from apache_beam.options import (  # pyright: ignore[reportMissingImports]
+      pipeline_options,
+    )
   except ImportError:
     raise UserError(MISSING) from None
   settings = pipeline_options.PipelineOptions(list(options))

@@ -77,7 +77,7 @@ class Videos(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     target = self.builder_config.target
     if not self.builder_config.beam:
       return examples(target, clips)
-    import apache_beam as beam
+    import apache_beam as beam  # pyright: ignore[reportMissingImports]
 
     # The bytes are read where they are written.
     return beam.Create([(target, clip) for clip in clips]) | beam.MapTuple(
@@ -175,7 +175,9 @@ def build(
 
 
 def _beam(options: Sequence[str]) -> Any:
-  from apache_beam.options import pipeline_options
+  from apache_beam.options import (  # pyright: ignore[reportMissingImports]
+    pipeline_options,
+  )
 
   return tfds.download.DownloadConfig(
     beam_options=pipeline_options.PipelineOptions(list(options))

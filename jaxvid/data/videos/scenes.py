@@ -65,14 +65,14 @@ def find(
     light: `brightness` of each frame.
     config: when a change is a cut.
   """
-  changes = np.asarray(changes, np.float64)
+  differs = np.asarray(changes, np.float64)
   shown = np.asarray(light) >= config.black
-  starts = {0, len(changes)}
-  for i in np.flatnonzero(changes >= config.change):
+  starts = {0, len(differs)}
+  for i in np.flatnonzero(differs >= config.change):
     low, high = max(0, i - config.around), i + config.around + 1
-    near = np.concatenate([changes[low:i], changes[i + 1 : high]])
+    near = np.concatenate([differs[low:i], differs[i + 1 : high]])
     near = near[near > _SAME]
-    if not len(near) or changes[i] >= config.ratio * near.mean():
+    if not len(near) or differs[i] >= config.ratio * near.mean():
       starts.add(int(i))
   starts |= {int(i) + 1 for i in np.flatnonzero(shown[1:] != shown[:-1])}
   edges = sorted(starts)

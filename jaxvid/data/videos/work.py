@@ -220,3 +220,10 @@ def records(job: Job, names: Iterable[str]) -> Iterator[Record]:
     record = read_json(record_path(job, name))
     if record is not None:
       yield record
+
+
+def kept(target: str | pathlib.Path) -> list[Clip]:
+  """The clips of all records that passed the filters, in order."""
+  paths = sorted((pathlib.Path(target) / 'records').glob('*.json'))
+  found = [clip for path in paths for clip in read_json(path)['clips']]
+  return [clip for clip in found if 'reason' not in clip]
