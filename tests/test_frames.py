@@ -1,5 +1,6 @@
 """Frames that reach the host: counts, values, seams."""
 
+import dataclasses
 import functools
 import itertools
 
@@ -70,6 +71,50 @@ def test_a_video_goes_on_after_given_latents(count):
     frames_lib.frames(settings, params, state, _decoder(), 2, decoder_state)
   )
   assert [piece.shape[1] for piece in pieces] == [12, 12]
+
+
+def test_another_device_decodes_the_same():
+  settings = _settings()
+  other = jax.devices()[1]
+  plain = _decoder()
+  decoder = dataclasses.replace(
+    plain, params=jax.device_put(plain.params, other), device=other
+  )
+  videos = []
+  for each in (plain, decoder):
+    params, state = _state(settings)
+    videos.append(list(frames_lib.frames(settings, params, state, each, 2)))
+  np.testing.assert_array_equal(*(np.concatenate(v, 1) for v in videos))
+  z = jnp.zeros((1, 3, 4, 6, 16))
+  state = decoder.init_state(z)
+  video, state = decoder(z, state, False)
+  assert video.devices() == {other}
+  assert all(leaf.devices() == {other} for leaf in jax.tree.leaves(state))
+
+
+def test_the_next_chunk_is_under_way_while_frames_are_shown():
+  settings, asked = _settings(), []
+
+  class Noted(frames_lib.Decoder):
+    def __call__(self, latents, state, first):
+      asked.append(first)
+      return super().__call__(latents, state, first)
+
+  params, state = _state(settings)
+  decoder = Noted(**vars(_decoder()))
+  counts = [
+    len(asked) for _ in frames_lib.frames(settings, params, state, decoder, 5)
+  ]
+  # On a CPU the first frames leave before anything else is started.
+  assert counts == [1, 3, 4, 5, 5]
+  assert asked == [True, False, False, False, False]
+
+
+@pytest.mark.parametrize('pinned', [None, False, True])
+def test_copies_to_the_host_keep_every_byte(pinned):
+  video = jnp.arange(256, dtype=jnp.uint8).reshape(1, 2, 8, 4, 4)
+  copied = frames_lib.start_copy(video, pinned)
+  np.testing.assert_array_equal(np.asarray(copied), video)
 
 
 def test_bytes_and_floats():

@@ -79,11 +79,18 @@ class Bundle:
       tree,
     )
 
-  def place(self, kind: str, dtype: str) -> Any:
+  def place(
+    self, kind: str, dtype: str, arrange: Callable[[Any], Any] = dict
+  ) -> Any:
     """A part's parameters on the default device, ready to compute in `dtype`.
 
     Matrices take the type of the computation; what is computed in float32
     anyway (norms, modulation, time) stays float32.
+
+    Args:
+      kind: of part.
+      dtype: of the computation.
+      arrange: what becomes of the tree before it leaves the host.
     """
 
     def put(path, x):
@@ -92,13 +99,13 @@ class Bundle:
       # is compiled again for every mixture of committed and other arguments.
       return jnp.array(np.asarray(x), _type(path, x, dtype))
 
-    return jax.tree.map_with_path(put, self.read(self.need(kind)))
+    return jax.tree.map_with_path(put, arrange(self.read(self.need(kind))))
 
 
 def _type(path, x, dtype: str) -> jnp.dtype:
   """What a parameter is held in when computing in `dtype`."""
   names = [str(entry.key) for entry in path]
-  exact = names[0].startswith('time_') or names[-1] not in (
+  exact = names[0].startswith(('time_', 'fps_')) or names[-1] not in (
     'kernel',
     'embedding',
   )

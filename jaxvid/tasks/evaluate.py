@@ -237,7 +237,11 @@ class Sampler:
       params=bundle.place('dit', settings.dtype),
       text_params=bundle.place('text', settings.dtype),
       decoder=player.make_decoder(
-        config.decoder, bundle, settings, config.chunk
+        config.decoder,
+        bundle,
+        settings,
+        config.chunk,
+        config.decoder_device,
       ),
     )
 

@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from jaxvid.data import files, picture, tokenizer, video
 from jaxvid.diffusion import describe
+from jaxvid.diffusion.chunk_noise import StartNoise
 from jaxvid.diffusion.schedule import Schedule, Update
 from jaxvid.errors import UserError
 from jaxvid.memory import MemoryConfig
+from jaxvid.memory.bank_config import BankConfig
+from jaxvid.tasks import steering
 from jaxvid.tasks.progress import progress, say
+from jaxvid.tasks.steering import Saving, Switching
 
 if TYPE_CHECKING:
   from jaxvid.tasks import player
@@ -44,6 +48,8 @@ class Config:
     lora: LoRA file merged into the transformer.
     lora_alpha: strength of the LoRA; none: as stored, else its rank.
     decoder: `tae` (fast) or `vae` (exact).
+    decoder_device: index of the device that decodes while the first one
+      denoises; none: the same.
     height: of the frames in pixels; 0 for the model's own.
     width: of the frames in pixels; 0 for the model's own.
     schedule: digits (`4322222`), raw time steps (`1000,750,500,250`), or
@@ -60,8 +66,16 @@ class Config:
     sink: first latent frames, always remembered.
     window: latent frames remembered, the current chunk included.
     positions: `absolute` or `relative` (to the window; for endless videos).
+    bank: further past chunks are seen again when their prompts are like the
+      current one; none: only sink and window are remembered.
+    noise: what chunks begin from: noise of their own, or shared and shuffled.
     first_frame: picture that the video starts from.
+    starter: text-to-video model that makes the first frame, for models that
+      start from one, where no picture is given.
+    recycled: whether the model must recycle frames (AAPT).
     video: video file that is continued.
+    switch: how the prompt changes meanwhile.
+    state: where the stream is kept, and what it goes on from.
     memory_gb: device memory to stay within; 0 for no limit.
     dtype: of the computation; empty: bfloat16 on a GPU, float32 elsewhere.
     explain: print the schedule and stop.
@@ -79,6 +93,7 @@ class Config:
   lora: str = ''
   lora_alpha: float | None = None
   decoder: Literal['tae', 'vae'] = 'tae'
+  decoder_device: int | None = None
   height: int = 0
   width: int = 0
   schedule: str = '4322222'
@@ -94,8 +109,14 @@ class Config:
   sink: int = 3
   window: int = 9
   positions: Literal['absolute', 'relative'] = 'absolute'
+  bank: BankConfig | None = None
+  noise: StartNoise = StartNoise()
   first_frame: str = ''
+  starter: str = ''
+  recycled: bool = False
   video: str = ''
+  switch: Switching = Switching()
+  state: Saving = Saving()
   memory_gb: float = 0.0
   dtype: Literal['', 'float32', 'bfloat16'] = ''
   explain: bool = False
@@ -112,6 +133,8 @@ class Request(NamedTuple):
     chunk: latent frames per chunk (of the clip, if at once).
     output: the mp4.
     sheet: the contact sheet.
+    cues: chunk -> prompt that begins there, the first prompt apart.
+    steered: the stream may be changed or kept while it plays.
   """
 
   prompt: str
@@ -121,6 +144,8 @@ class Request(NamedTuple):
   chunk: int
   output: pathlib.Path
   sheet: pathlib.Path
+  cues: dict[int, str]
+  steered: bool
 
 
 def run(config: Config) -> None:
@@ -156,7 +181,15 @@ def check(config: Config) -> Request:
   chunk = latents if schedule.bidirectional else config.chunk
   _check_numbers(config)
   # The window's own rules, whatever the size of the picture.
-  MemoryConfig(1, 1, config.sink, config.window, config.chunk, config.positions)
+  MemoryConfig(
+    1,
+    1,
+    config.sink,
+    config.window,
+    config.chunk,
+    config.positions,
+    bank=config.bank,
+  )
   if config.first_frame and config.video:
     raise UserError('give first_frame or video, not both')
   if schedule.bidirectional and (config.first_frame or config.video):
@@ -164,20 +197,26 @@ def check(config: Config) -> Request:
       'schedule=teacher makes whole clips; only streams start from a picture '
       'or a video'
     )
-  output = output_path(config)
+  num_chunks = -(-latents // chunk)
+  cues = steering.check(config, schedule, num_chunks)
+  first = cues.pop(0, config.prompt)
+  output = output_path(config, first)
   prompt = ''
   if not config.explain:
-    prompt = tokenizer.check_prompt(config.prompt)
+    if not config.state.resume:
+      prompt = tokenizer.check_prompt(first)
     for path in (output, output.with_suffix('.png')):
       files.check_writable(path)
   return Request(
     prompt=prompt,
     schedule=schedule,
     num_frames=num_frames,
-    num_chunks=-(-latents // chunk),
+    num_chunks=num_chunks,
     chunk=chunk,
     output=output,
     sheet=output.with_suffix('.png'),
+    cues=cues,
+    steered=steering.wanted(config),
   )
 
 
@@ -202,15 +241,15 @@ def count_frames(config: Config) -> tuple[int, int]:
   latents = -(-(frames - 1) // STRIDE)
   if config.video:
     return frames, -(-frames // STRIDE)
-  if config.first_frame:
+  if config.first_frame or config.starter:
     return STRIDE * max(1, latents), max(1, latents)
   return STRIDE * latents + 1, latents + 1
 
 
-def output_path(config: Config) -> pathlib.Path:
+def output_path(config: Config, prompt: str) -> pathlib.Path:
   """The mp4: as given, or named after the prompt."""
   if not config.output:
-    words = re.findall(r'\w+', config.prompt.lower())[:8]
+    words = re.findall(r'\w+', prompt.lower())[:8]
     return pathlib.Path('outputs') / f'{"-".join(words)[:60] or "video"}.mp4'
   path = pathlib.Path(config.output).expanduser()
   if path.suffix.lower() != '.mp4':
@@ -225,7 +264,7 @@ def write(
 
   Ctrl-C keeps what was written so far, as a video that plays.
   """
-  total, done, shown = request.num_frames, 0, {}
+  total, done, shown = playback.total or request.num_frames, 0, {}
   wanted = set(picture.sheet_indices(total))
   clock = Clock()
   try:

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -20,7 +20,7 @@ from jaxvid.stream import frames as frames_lib
 from jaxvid.stream import stream, teacher
 from jaxvid.stream.frames import Decoder
 from jaxvid.stream.stream import Settings
-from jaxvid.tasks import budget, trained
+from jaxvid.tasks import budget, first_frame, trained
 from jaxvid.tasks.bundle import CODECS, Bundle, open_bundle
 from jaxvid.tasks.progress import progress, say
 
@@ -37,11 +37,13 @@ class Playback(NamedTuple):
     before: uint8 `[n, H, W, 3]`, frames of the video that is continued.
     frames: uint8 `[1, n, H, W, 3]`, new frames as they come.
     began: when work on them began (`time.perf_counter`), if it has.
+    total: new frames that there will be, if not as many as were asked for.
   """
 
   before: Iterator[np.ndarray]
   frames: Iterator[np.ndarray]
   began: float | None = None
+  total: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +72,8 @@ def prepare(config: 'Config', request: 'Request') -> Playback:
   bundle = open_model(config)
   for kind in ('dit', 'text', config.decoder):
     bundle.need(kind)
+  if config.decoder_device is not None:
+    find_device(config.decoder_device)
   size = picture_size(config, bundle)
   given = given_frames(config, size)
   settings = stream_settings(config, request, bundle, size, given)
@@ -77,18 +81,25 @@ def prepare(config: 'Config', request: 'Request') -> Playback:
   measures = plan_memory(config, bundle, settings, size)
   for note in measures.notes:
     say(f'memory: {note}')
-  embeds = encode_prompts(config, request, bundle, settings, measures)
+  encode = prompt_encoder(bundle, settings, measures)
+  embeds = encode([request.prompt, config.negative_prompt])
   latents = encode_frames(bundle, given, settings.dtype)
+  if latents is None and settings.inputs.starts:
+    latents = first_frame.made(config, size, settings.config.out_dim)
   model = Model(
     settings=settings,
     params=bundle.place('dit', settings.dtype),
-    decoder=make_decoder(config.decoder, bundle, settings, measures.decode),
+    decoder=make_decoder(
+      config.decoder, bundle, settings, measures.decode, config.decoder_device
+    ),
     text=embeds[:1],
     negative=embeds[1:] if settings.guided else None,
     key=jax.random.key(config.seed),
   )
   if request.schedule.bidirectional:
     return clip(model, measures.decode)
+  if request.steered:
+    return steered(config, request, model, encode, latents)
   playback = start_stream(model, request.num_chunks, latents)
   if config.video:
     source = video.iter_video(config.video, *size)
@@ -136,7 +147,7 @@ def given_frames(config: 'Config', size: tuple[int, int]) -> np.ndarray | None:
   possible.
   """
   if config.first_frame:
-    return video.read_image(config.first_frame, *size)[None]
+    return first_frame.read_picture(config.first_frame, size)[None]
   if not config.video:
     return None
   most = config.sink + config.window
@@ -163,11 +174,7 @@ def stream_settings(
       f'{dit.text_dim} and latents of {dit.out_dim} channels, the text '
       f'encoder gives {text.dim}, the {config.decoder} takes {codec.z_dim}'
     )
-  if dit.in_dim != dit.out_dim:
-    raise UserError(
-      f'the transformer of {bundle.where} takes {dit.in_dim} channels (an '
-      'image-to-video model?); only text-to-video ones are supported'
-    )
+  inputs = first_frame.model_inputs(config, bundle)
   whole = request.schedule.bidirectional
   latents = 0 if given is None else (len(given) + 3) // 4
   step = PIXELS * dit.patch_size[1]
@@ -178,10 +185,17 @@ def stream_settings(
     window=request.chunk if whole else config.window,
     chunk=request.chunk,
     positions=config.positions,
-    aligned=latents % request.chunk == 0,
+    aligned=inputs.starts or latents % request.chunk == 0,
+    bank=None if whole else config.bank,
   )
   return Settings(
-    dit, memory, request.schedule, config.guidance, dtype=compute_dtype(config)
+    dit,
+    memory,
+    request.schedule,
+    config.guidance,
+    dtype=compute_dtype(config),
+    noise=config.noise,
+    inputs=inputs,
   )
 
 
@@ -209,25 +223,25 @@ def plan_memory(
   return budget.plan(needs, config.memory_gb, host)
 
 
-def encode_prompts(
-  config: 'Config',
-  request: 'Request',
-  bundle: Bundle,
-  settings: Settings,
-  measures: budget.Measures,
-) -> jax.Array:
-  """Prompt and negative prompt `[2, T, D]`; the encoder is freed after."""
+def prompt_encoder(
+  bundle: Bundle, settings: Settings, measures: budget.Measures
+) -> Callable[[Sequence[str]], jax.Array]:
+  """Prompts -> encoded `[n, T, D]`; the encoder is freed after each call."""
   tokens = bundle.tokenizer()
-  unknown = tokens.unknown_words(request.prompt)
-  if unknown:
-    say(f'warning: the model does not know {", ".join(map(repr, unknown))}')
-  ids, mask = tokens([request.prompt, config.negative_prompt])
   device = jax.devices('cpu')[0] if measures.text_on_host else None
-  with jax.default_device(device):
-    params = bundle.place('text', settings.dtype)
-    encode = _jitted_encode(bundle.configure('text'), settings.dtype)
-    embeds = np.asarray(encode(params, ids, mask))
-  return jnp.asarray(embeds)
+
+  def encode(prompts: Sequence[str]) -> jax.Array:
+    unknown = tokens.unknown_words(prompts[0])
+    if unknown:
+      say(f'warning: the model does not know {", ".join(map(repr, unknown))}')
+    ids, mask = tokens(list(prompts))
+    with jax.default_device(device):
+      params = bundle.place('text', settings.dtype)
+      run = _jitted_encode(bundle.configure('text'), settings.dtype)
+      embeds = np.asarray(run(params, ids, mask))
+    return jnp.asarray(embeds)
+
+  return encode
 
 
 @functools.lru_cache(maxsize=4)
@@ -246,15 +260,49 @@ def codec_config(bundle: Bundle, kind: str, dtype: str) -> Any:
 
 
 def make_decoder(
-  kind: str, bundle: Bundle, settings: Settings, piece: int
+  kind: str,
+  bundle: Bundle,
+  settings: Settings,
+  piece: int,
+  device: int | None = None,
 ) -> Decoder:
-  """A streaming decoder that takes `piece` latent frames at a time."""
-  dtype = settings.dtype
-  parts = CODECS[kind], codec_config(bundle, kind, dtype)
-  decoder = Decoder(*parts, bundle.place(kind, dtype))
+  """A streaming decoder, arranged for speed.
+
+  Args:
+    kind: of the bundle's autoencoders.
+    bundle: the model.
+    settings: of the stream.
+    piece: latent frames at a time.
+    device: index of the device that it runs on; None: where the stream does.
+  """
+  dtype, config = settings.dtype, codec_config(bundle, kind, settings.dtype)
+  out_first = jax.default_backend() != 'cpu'
+  arranged = []
+
+  def arrange(tree):
+    config_of, tree = CODECS[kind].fast(config, tree, out_first)
+    arranged.append(config_of)
+    return tree
+
+  params = bundle.place(kind, dtype, arrange)
+  where = None if device is None else find_device(device)
+  if where is not None:
+    params = jax.device_put(params, where)
+  parts = (CODECS[kind], arranged[0], params, where)
   if piece >= settings.memory.chunk or settings.schedule.bidirectional:
-    return decoder
-  return PieceDecoder(*parts, decoder.params, piece)
+    return Decoder(*parts)
+  return PieceDecoder(*parts, piece)
+
+
+def find_device(index: int) -> Any:
+  """A device by its index; UserError if there is none."""
+  devices = jax.devices()
+  if not 0 <= index < len(devices):
+    raise UserError(
+      f'decoder_device {index} does not exist; there are '
+      f'{len(devices)} (0 to {len(devices) - 1})'
+    )
+  return devices[index]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -300,21 +348,69 @@ def start_stream(
   model: Model, num_chunks: int, given: jax.Array | None
 ) -> Playback:
   """Fills the memory with what is given and compiles every kind of chunk."""
+  state, before, decoder_state = begin_stream(model, given)
+  _compile(model, state, num_chunks)
+  frames = frames_lib.frames(
+    model.settings,
+    model.params,
+    state,
+    model.decoder,
+    num_chunks,
+    decoder_state,
+  )
+  return Playback(before, frames)
+
+
+def begin_stream(
+  model: Model, given: jax.Array | None
+) -> tuple[stream.State, Iterator[np.ndarray], Any]:
+  """The stream with what is given in memory, that decoded, and the decoder."""
   settings = model.settings
   init = _jitted_init(settings)
   state = init(model.params, model.text, model.key, model.negative)
-  before, decoder_state = iter(()), None
-  if given is not None:
-    shown, decoder_state = frames_lib.decode(
-      model.decoder, given, settings.memory.chunk
-    )
-    before = iter(shown)
-    state = stream.prefill(settings, model.params, state, given)
-  _compile(model, state, num_chunks)
-  frames = frames_lib.frames(
-    settings, model.params, state, model.decoder, num_chunks, decoder_state
+  if given is None:
+    return state, iter(()), None
+  shown, decoder_state = frames_lib.decode(
+    model.decoder, given, settings.memory.chunk
   )
-  return Playback(before, frames)
+  state = stream.prefill(settings, model.params, state, given)
+  return state, iter(shown), decoder_state
+
+
+def steered(
+  config: 'Config',
+  request: 'Request',
+  model: Model,
+  encode: Callable[[Sequence[str]], jax.Array],
+  given: jax.Array | None,
+) -> Playback:
+  """A stream whose prompt may change, or that is kept."""
+  from jaxvid.tasks import live
+
+  state, before, decoder_state = begin_stream(model, given)
+  _compile(model, state, request.num_chunks)
+  # The text encoder's program is for two prompts at a time.
+  pairs = functools.partial(_first, encode, config.negative_prompt)
+  frames, total = live.play(
+    config, request, model, pairs, given, state, decoder_state
+  )
+  if config.video:
+    size = frames_size(model)
+    before = (frame[None] for frame in video.iter_video(config.video, *size))
+  return Playback(before, frames, total=total)
+
+
+def _first(encode, negative: str, prompt: str) -> jax.Array:
+  return encode([prompt, negative])[:1]
+
+
+def frames_size(model: Model) -> tuple[int, int]:
+  """(height, width) of the frames in pixels."""
+  memory, (_, rows, columns) = (
+    model.settings.memory,
+    model.settings.config.patch_size,
+  )
+  return PIXELS * rows * memory.height, PIXELS * columns * memory.width
 
 
 @functools.lru_cache(maxsize=16)
@@ -333,8 +429,7 @@ def _compile(model: Model, state: stream.State, num_chunks: int) -> None:
     ticks = stream.chunk_ticks(schedule, i)
     step.lower(model.params, state, ticks).compile()
   latents = jnp.zeros(stream.latent_shape(settings, state))
-  frames, _ = model.decoder(latents, model.decoder.init_state(latents), True)
-  frames.block_until_ready()
+  model.decoder.compile(latents)
   say(f'compiled in {time.perf_counter() - began:.1f} s')
 
 
