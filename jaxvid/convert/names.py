@@ -45,6 +45,8 @@ _DIT = (
   (r'^condition_embedder\.text_embedder\.linear_1\.', 'text_embedding.0.'),
   (r'^condition_embedder\.text_embedder\.linear_2\.', 'text_embedding.2.'),
   (r'^condition_embedder\.time_proj\.', 'time_projection.1.'),
+  (r'^fps_projection\.net\.0\.proj\.', 'fps_projection.0.'),
+  (r'^fps_projection\.net\.2\.', 'fps_projection.2.'),
   (r'^scale_shift_table$', 'head.modulation'),
   (r'^proj_out\.', 'head.head.'),
   (r'^(blocks\.\d+)\.scale_shift_table$', r'\1.modulation'),

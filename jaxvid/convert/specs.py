@@ -120,6 +120,8 @@ def _dit(shapes: Shapes, settings: Mapping[str, Any]) -> dit.DiTConfig:
     in_dim=in_dim,
     out_dim=shapes['head.head.weight'][0] // int(np.prod(patch)),
     patch_size=tuple(patch),
+    # SkyReels-V2; videos of this library have 16 frames per second.
+    fps=16 if 'fps_embedding.weight' in shapes else 0,
     **known,
   )
 

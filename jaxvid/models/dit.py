@@ -181,6 +181,10 @@ class DiT(nn.Module):
     e = Dense(config.dim, name='time_embedding_0')(e)
     e = Dense(config.dim, name='time_embedding_2')(nn.silu(e))
     e0 = Dense(6 * config.dim, name='time_projection_1')(nn.silu(e))
+    if config.fps:
+      row = nn.Embed(2, config.dim, name='fps_embedding')(_fps_row(config))
+      h = Dense(config.dim, name='fps_projection_0')(row)
+      e0 += Dense(6 * config.dim, name='fps_projection_2')(nn.silu(h))
     return e, e0.reshape(*t.shape, 6, config.dim)
 
   def _blocks(self, x, memory, text, time, plan, layers):
@@ -289,6 +293,11 @@ def mean_embedding(text: jax.Array) -> jax.Array:
   return jnp.sum(text, -2) / jnp.maximum(rows, 1)
 
 
+def _fps_row(config: DiTConfig) -> int:
+  # SkyReels-V2: the first row means 16 frames per second, the second others.
+  return 0 if config.fps == 16 else 1
+
+
 def modulation(config: DiTConfig, params: Params, t: jax.Array) -> Modulation:
   """What time steps do to every layer, to be reused by all chunks.
 
@@ -305,6 +314,10 @@ def modulation(config: DiTConfig, params: Params, t: jax.Array) -> Modulation:
   e = dense('time_embedding_0', e, config.dim)
   e = dense('time_embedding_2', nn.silu(e), config.dim)
   time = dense('time_projection_1', nn.silu(e), 6 * config.dim)
+  if config.fps:
+    h = params['fps_embedding']['embedding'][_fps_row(config)]
+    h = nn.silu(dense('fps_projection_0', h, config.dim))
+    time += dense('fps_projection_2', h, 6 * config.dim)
   time = time.reshape(*t.shape, 6, config.dim)
   if 'blocks' in params:
     tables = params['blocks']['modulation']

@@ -38,6 +38,8 @@ class DiTConfig:
     rope_theta: base of the rotary frequencies; small grids want a small one.
     rope_grid: (rows, columns) of tokens that pictures of every size are
       stretched to (AAPT); None = positions count tokens (Wan2.1).
+    fps: frames per second that the model is told (SkyReels-V2, which knows 16
+      and anything else); 0 = it is told none.
   """
 
   dim: int = 1536
@@ -53,6 +55,7 @@ class DiTConfig:
   eps: float = 1e-6
   rope_theta: float = 10_000.0
   rope_grid: tuple[int, int] | None = None
+  fps: int = 0
 
   @property
   def head_dim(self) -> int:
