@@ -7,9 +7,10 @@ weights that it wrote.
 
 import dataclasses
 import functools
+import itertools
 import pathlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ import numpy as np
 
 from jaxvid.data import files
 from jaxvid.data.shapes import captions as captions_lib
+from jaxvid.data.shapes import render
 from jaxvid.data.shapes import scene as scene_lib
 from jaxvid.data.shapes.captions import Spec
 from jaxvid.errors import UserError
@@ -25,8 +27,8 @@ from jaxvid.evaluation.generated import Tally
 from jaxvid.models import text as text_lib
 from jaxvid.stream import frames as frames_lib
 from jaxvid.stream import stream, teacher
-from jaxvid.tasks import generate, player, trained
-from jaxvid.tasks.bundle import Bundle, open_weights
+from jaxvid.tasks import first_frame, generate, player, trained
+from jaxvid.tasks.bundle import CODECS, Bundle, open_weights
 from jaxvid.tasks.progress import progress, say
 
 
@@ -100,7 +102,13 @@ def run(config: Config) -> None:
     config.window if long_enough else 0, config.latents, config.probe_every
   )
   found = findings.Findings.none(what)
-  clips = sampler.clips([text for _, text in said], config.batch, config.seed)
+  pictures = None
+  if sampler.settings.inputs.starts:
+    asked = described_scenes(config.objects, config.clips, config.seed)
+    scenes = [scene for scene, _ in asked]
+    pictures = first_pictures(scenes, sampler.size)
+  texts = [text for _, text in said]
+  clips = sampler.clips(texts, config.batch, config.seed, pictures)
   items = zip(clips, (spec for spec, _ in said), strict=True)
   reads = workers.ordered(
     functools.partial(findings.read, what=what), items, processes(config)
@@ -161,6 +169,23 @@ def open_parts(config: Config) -> Bundle | None:
 
 def captioned(objects: int, count: int, seed: int) -> list[tuple[Spec, str]]:
   """What is asked for: (meaning, caption) pairs, different from training's."""
+  return [
+    (captions_lib.parse(text), text)
+    for _, text in described_scenes(objects, count, seed)
+  ]
+
+
+def first_pictures(
+  scenes: Sequence[scene_lib.Scene], size: tuple[int, int]
+) -> Iterator[np.ndarray]:
+  """What models that start from a picture are given: uint8 `[H, W, 3]`."""
+  return (render.render(scene, 1, *size)[0] for scene in scenes)
+
+
+def described_scenes(
+  objects: int, count: int, seed: int
+) -> list[tuple[scene_lib.Scene, str]]:
+  """The same captions with the scenes that they describe."""
   if objects not in (1, 2, 3):
     raise UserError(f'objects must be 1, 2 or 3, not {objects}')
   if objects == 1:
@@ -176,8 +201,7 @@ def captioned(objects: int, count: int, seed: int) -> list[tuple[Spec, str]]:
       (scene, captions_lib.caption(scene, int(rng.integers(2**31))))
       for scene in scenes
     ]
-  specs = [(captions_lib.parse(text), text) for _, text in pairs]
-  return [(spec, text) for spec, text in specs if spec is not None]
+  return [pair for pair in pairs if captions_lib.parse(pair[1]) is not None]
 
 
 def show(tally: Tally, report: dict[str, Any]) -> None:
@@ -205,6 +229,7 @@ class Sampler:
     params: the transformer's parameters.
     text_params: the text encoder's parameters.
     decoder: of the latents.
+    size: (height, width) of its frames.
   """
 
   config: generate.Config
@@ -214,6 +239,7 @@ class Sampler:
   params: Any
   text_params: Any
   decoder: frames_lib.Decoder
+  size: tuple[int, int]
 
   @classmethod
   def load(
@@ -228,8 +254,11 @@ class Sampler:
       bundle.need(kind)
     size = player.picture_size(config, bundle)
     settings = player.stream_settings(config, request, bundle, size, None)
+    if settings.inputs.starts:
+      request = generate.check(first_frame.counted(config))
     trained.warn(bundle, settings, request.num_chunks)
     return cls(
+      size=size,
       config=config,
       request=request,
       settings=settings,
@@ -266,20 +295,50 @@ class Sampler:
     return text, encode(self.text_params, *tokens(empty))
 
   def clips(
-    self, captions: Sequence[str], batch: int, seed: int
+    self,
+    captions: Sequence[str],
+    batch: int,
+    seed: int,
+    pictures: Iterator[np.ndarray] | None = None,
   ) -> Iterator[np.ndarray]:
-    """Videos uint8 `[F, H, W, 3]` in the order of the captions."""
+    """Videos uint8 `[F, H, W, 3]` in the order of the captions.
+
+    Args:
+      captions: one per video.
+      batch: videos made side by side.
+      seed: of the noise.
+      pictures: what they start from, for models that need it.
+    """
+    encode = None if pictures is None else self.encoder()
     for start in range(0, len(captions), batch):
       texts = list(captions[start : start + batch])
       short = batch - len(texts)
       text, negative = self.embed(texts + texts[-1:] * short)
       key = jax.random.fold_in(jax.random.key(seed), start)
-      videos = self._batch(text, negative, key)
+      given = None
+      if pictures is not None and encode is not None:
+        first = list(itertools.islice(pictures, len(texts)))
+        given = encode(np.stack(first + first[-1:] * short))
+      videos = self._batch(text, negative, key, given)
       yield from videos[: len(texts)]
 
-  def _batch(self, text, negative, key) -> np.ndarray:
+  def encoder(self) -> Callable[[np.ndarray], jax.Array]:
+    """Pictures uint8 `[B, H, W, 3]` -> latents `[B, 1, h, w, C]`."""
+    kind = 'vae' if 'vae' in self.bundle.kinds else 'tae'
+    dtype = self.settings.dtype
+    config = player.codec_config(self.bundle, kind, dtype)
+    encode = jax.jit(functools.partial(CODECS[kind].encode, config))
+    params = self.bundle.place(kind, dtype)
+
+    def run(pictures):
+      return encode(params, frames_lib.to_float(pictures)[:, None])[0]
+
+    return run
+
+  def _batch(self, text, negative, key, given=None) -> np.ndarray:
     """Videos `[B, F, H, W, 3]` of encoded captions `[B, T, D]`."""
     settings, request = self.settings, self.request
+    shown, after = [], None
     if request.schedule.bidirectional:
       ready = stream.encode_prompt(settings, self.params, text, negative)
       memory, dit = settings.memory, settings.config
@@ -290,11 +349,15 @@ class Sampler:
       video, _ = frames_lib.decode(self.decoder, latents, self.config.chunk)
     else:
       state = stream.init(settings, self.params, text, key, negative)
+      if given is not None:
+        state = stream.start_from(settings, state, given)
+        video, after = frames_lib.decode(self.decoder, given)
+        shown.append(video)
       pieces = frames_lib.frames(
-        settings, self.params, state, self.decoder, request.num_chunks
+        settings, self.params, state, self.decoder, request.num_chunks, after
       )
-      video = np.concatenate(list(pieces), 1)
-    return video[:, : request.num_frames]
+      video = np.concatenate([*shown, *pieces], 1)
+    return video[:, : request.num_frames + len(shown)]
 
 
 @functools.lru_cache(maxsize=4)

@@ -28,7 +28,22 @@ TEACHER: dict[str, Any] = {
   'guidance': 3.0,
 }
 
-SHAPES = {'causal': CAUSAL, 'teacher': TEACHER}
+# One evaluation per latent frame, which recycles the frame before it.
+AAPT: dict[str, Any] = {
+  'weights': 'shapes_aapt',
+  'starter': 'shapes',
+  'recycled': True,
+  'decoder': 'vae',
+  'schedule': '1',
+  'commit': 'last',
+  'guidance': 1.0,
+  'chunk': 1,
+  'sink': 1,
+  'window': 12,
+  'positions': 'absolute',
+}
+
+SHAPES = {'causal': CAUSAL, 'teacher': TEACHER, 'aapt': AAPT}
 
 # Wan2.1-family weights as published, at the size and length of their videos.
 WAN: dict[str, Any] = {
