@@ -115,8 +115,8 @@ class Config:
   starter: str = ''
   recycled: bool = False
   video: str = ''
-  switch: Switching = Switching()
-  state: Saving = Saving()
+  switch: Switching = dataclasses.field(default_factory=Switching)
+  state: Saving = dataclasses.field(default_factory=Saving)
   memory_gb: float = 0.0
   dtype: Literal['', 'float32', 'bfloat16'] = ''
   explain: bool = False

@@ -20,7 +20,7 @@ from jaxvid.stream import frames as frames_lib
 from jaxvid.stream import stream, teacher
 from jaxvid.stream.frames import Decoder
 from jaxvid.stream.stream import Settings
-from jaxvid.tasks import budget, first_frame, trained
+from jaxvid.tasks import budget, first_frame, steering, trained
 from jaxvid.tasks.bundle import CODECS, Bundle, open_bundle
 from jaxvid.tasks.progress import progress, say
 
@@ -99,7 +99,9 @@ def prepare(config: 'Config', request: 'Request') -> Playback:
   if request.schedule.bidirectional:
     return clip(model, measures.decode)
   if request.steered:
-    return steered(config, request, model, encode, latents)
+    from jaxvid.tasks import live
+
+    return live.steered(config, request, model, encode, latents)
   playback = start_stream(model, request.num_chunks, latents)
   if config.video:
     source = video.iter_video(config.video, *size)
@@ -185,7 +187,7 @@ def stream_settings(
     window=request.chunk if whole else config.window,
     chunk=request.chunk,
     positions=config.positions,
-    aligned=inputs.starts or latents % request.chunk == 0,
+    aligned=_aligned(config, request, latents, inputs.starts),
     bank=None if whole else config.bank,
   )
   return Settings(
@@ -197,6 +199,15 @@ def stream_settings(
     noise=config.noise,
     inputs=inputs,
   )
+
+
+def _aligned(
+  config: 'Config', request: 'Request', latents: int, starts: bool
+) -> bool:
+  """Whether chunks begin at multiples of their length."""
+  if config.state.resume:
+    return steering.chunks_aligned(config)
+  return starts or latents % request.chunk == 0
 
 
 def plan_memory(
@@ -349,7 +360,7 @@ def start_stream(
 ) -> Playback:
   """Fills the memory with what is given and compiles every kind of chunk."""
   state, before, decoder_state = begin_stream(model, given)
-  _compile(model, state, num_chunks)
+  compile_stream(model, state, num_chunks)
   frames = frames_lib.frames(
     model.settings,
     model.params,
@@ -377,48 +388,12 @@ def begin_stream(
   return state, iter(shown), decoder_state
 
 
-def steered(
-  config: 'Config',
-  request: 'Request',
-  model: Model,
-  encode: Callable[[Sequence[str]], jax.Array],
-  given: jax.Array | None,
-) -> Playback:
-  """A stream whose prompt may change, or that is kept."""
-  from jaxvid.tasks import live
-
-  state, before, decoder_state = begin_stream(model, given)
-  _compile(model, state, request.num_chunks)
-  # The text encoder's program is for two prompts at a time.
-  pairs = functools.partial(_first, encode, config.negative_prompt)
-  frames, total = live.play(
-    config, request, model, pairs, given, state, decoder_state
-  )
-  if config.video:
-    size = frames_size(model)
-    before = (frame[None] for frame in video.iter_video(config.video, *size))
-  return Playback(before, frames, total=total)
-
-
-def _first(encode, negative: str, prompt: str) -> jax.Array:
-  return encode([prompt, negative])[:1]
-
-
-def frames_size(model: Model) -> tuple[int, int]:
-  """(height, width) of the frames in pixels."""
-  memory, (_, rows, columns) = (
-    model.settings.memory,
-    model.settings.config.patch_size,
-  )
-  return PIXELS * rows * memory.height, PIXELS * columns * memory.width
-
-
 @functools.lru_cache(maxsize=16)
 def _jitted_init(settings: Settings):
   return jax.jit(functools.partial(stream.init, settings))
 
 
-def _compile(model: Model, state: stream.State, num_chunks: int) -> None:
+def compile_stream(model: Model, state: stream.State, num_chunks: int) -> None:
   """Compiles the chunk function once per tick count, and the decoder."""
   began = time.perf_counter()
   settings = model.settings

@@ -1,0 +1,118 @@
+"""Settings of videos that change while they play, and their mistakes."""
+
+import dataclasses
+import pathlib
+from typing import TYPE_CHECKING, Literal
+
+from jaxvid.data import files, prompt_script
+from jaxvid.diffusion.schedule import Schedule
+from jaxvid.errors import UserError
+from jaxvid.tasks import state_file
+
+if TYPE_CHECKING:
+  from jaxvid.tasks.generate import Config
+
+
+@dataclasses.dataclass(frozen=True)
+class Switching:
+  """How the prompt changes while the video is made.
+
+  Attributes:
+    cache: what becomes of the memory: `recache` (made anew with the new
+      prompt), `upstream` (as LongLive's release does), `keep` or `none`.
+    sink: `keep` or `rewrite` the sink (of `upstream`).
+    script: file of prompts with times: .jsonl, .yaml, .json.
+    line: which video of a script with one per line (LongLive's format).
+    frames: latent frames at which its second and later prompts begin.
+    live: every line typed is the next prompt.
+  """
+
+  cache: Literal['recache', 'upstream', 'keep', 'none'] = 'recache'
+  sink: Literal['keep', 'rewrite'] = 'keep'
+  script: str = ''
+  line: int = 0
+  frames: tuple[int, ...] = ()
+  live: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Saving:
+  """A stream on disk.
+
+  Attributes:
+    save: file that receives the stream when the video ends or is stopped.
+    every: seconds between copies meanwhile; 0: none.
+    resume: file of a stream that goes on, under the same settings; new
+      frames go to a file of their own.
+  """
+
+  save: str = ''
+  every: float = 0.0
+  resume: str = ''
+
+
+def wanted(config: 'Config') -> bool:
+  """Whether a stream may be changed or kept while it plays."""
+  state, change = config.state, config.switch
+  return bool(state.save or state.resume or change.script or change.live)
+
+
+def check(
+  config: 'Config', schedule: Schedule, num_chunks: int
+) -> dict[int, str]:
+  """Finds mistakes before anything is loaded.
+
+  Returns:
+    Chunk -> prompt of the script, if there is one.
+
+  Raises:
+    UserError: the first mistake.
+  """
+  state, change = config.state, config.switch
+  if state.every < 0 or (state.every and not state.save):
+    raise UserError(
+      f'state.every={state.every:g} must be >= 0 and needs state.save'
+    )
+  if not wanted(config):
+    return {}
+  if schedule.bidirectional:
+    raise UserError(
+      'schedule=teacher makes whole clips; only streams change their prompt '
+      'or are saved'
+    )
+  if config.bank is not None and change.cache in ('recache', 'upstream'):
+    raise UserError(
+      f"switch.cache='{change.cache}' cannot make a bank anew; use 'keep' or "
+      "'none'"
+    )
+  if state.resume:
+    if config.first_frame or config.video:
+      raise UserError(
+        'state.resume goes on from a stream; first_frame and video begin one'
+      )
+    state_file.read_head(state.resume)
+  if state.save:
+    files.check_writable(state.save)
+  return script_cues(config, num_chunks)
+
+
+def script_cues(config: 'Config', num_chunks: int) -> dict[int, str]:
+  """Chunk -> prompt of the script that a config names, if any."""
+  options = config.switch
+  if not options.script:
+    return {}
+  path = pathlib.Path(options.script)
+  fresh = not (config.first_frame or config.video)
+  cues = prompt_script.read_script(path, options.line, options.frames, fresh)
+  try:
+    return prompt_script.by_chunk(cues, config.chunk, num_chunks)
+  except UserError as error:
+    raise UserError(f'script {path}: {error}') from None
+
+
+def chunks_aligned(config: 'Config') -> bool:
+  """Whether a saved stream, if one goes on, began with whole chunks."""
+  if not config.state.resume:
+    return True
+  head = state_file.read_head(config.state.resume)
+  return bool(head['settings']['memory']['aligned'])
