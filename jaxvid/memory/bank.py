@@ -143,6 +143,16 @@ class BankMemory:
     return isinstance(self.layers, LayerBank)
 
   @property
+  def head_dim(self) -> int:
+    """Numbers D per head."""
+    return self._first().own_k.shape[-1]
+
+  @property
+  def context(self) -> int:
+    """Tokens C of the past that a chunk sees at most."""
+    return self._first().context_k.shape[-3]
+
+  @property
   def k(self):
     """What a scan over layers reads: keys and how many count."""
     return self.layers.context_k, self.layers.length
@@ -176,8 +186,7 @@ class BankMemory:
     table = None
     if config.positions == 'relative':
       frames = jnp.arange(config.seen * config.chunk)
-      head_dim = self._first().own_k.shape[-1]
-      size = config.height, config.width, head_dim
+      size = config.height, config.width, self.head_dim
       table = rotation(frames, *size, theta, grid)
     key = jax.random.fold_in(jax.random.key(config.bank.seed), 2 * self.count)
 
@@ -223,7 +232,7 @@ class BankMemory:
       start = (self.rank + 1) * config.chunk - frames
     else:
       start = self.frame
-    size = config.height, config.width, self._first().own_k.shape[-1]
+    size = config.height, config.width, self.head_dim
     key = jax.random.fold_in(jax.random.key(bank.seed), 2 * self.count + 1)
     return BankPlan(
       rotation=rotation(start + jnp.arange(frames), *size, theta, grid),

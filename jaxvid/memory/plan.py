@@ -122,16 +122,23 @@ class CachedPlan:
     if self.slot_rotation is not None:
       own = rotate(k, self.q_rotation, self.split)
       past = self._turn(past)
-    capacity = past.shape[1] // self.tokens
-    slot = jnp.arange(capacity)
-    stale = (slot[:, None] == self.slots).any(1)
-    filled = slot < self.before if self.visible is None else self.visible
-    keep = jnp.repeat(filled & ~stale, self.tokens)
+    keep = self.past(past.shape[1] // self.tokens)
     mask = jnp.concatenate([keep, jnp.ones(k.shape[1], bool)])
     keys = jnp.concatenate([past, own.astype(past.dtype)], 1)
     values = jnp.concatenate([cache[1], v.astype(past.dtype)], 1)
     out = attention(q, keys, values, mask=mask, backend=self.backend)
     return out, (k, v)
+
+  def past(self, capacity: int) -> jax.Array:
+    """Which tokens of memory the chunk attends besides its own, bool `[S]`.
+
+    Args:
+      capacity: slots of the memory.
+    """
+    slot = jnp.arange(capacity)
+    stale = (slot[:, None] == self.slots).any(1)
+    filled = slot < self.before if self.visible is None else self.visible
+    return jnp.repeat(filled & ~stale, self.tokens)
 
   def _turn(self, keys):
     return rotate(keys, self.slot_rotation, self.split)
