@@ -143,6 +143,8 @@ def _video(row: Mapping[str, Any], frames, fresh: bool) -> list[Cue]:
   prompts = row.get('prompts')
   if not isinstance(prompts, list):
     raise ValueError('prompts is no list')
+  if not prompts:
+    return []
   if 'times' in row:
     times = row['times']
     _check_count(prompts, times, len(prompts), 'times')

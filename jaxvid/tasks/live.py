@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxvid.data import prompt_script, video
+from jaxvid.data import prompt_script
 from jaxvid.data.prompt_script import Cue
 from jaxvid.errors import UserError
 from jaxvid.stream import stream, switch
@@ -54,6 +54,21 @@ class Plan:
   shown: int = 0
 
 
+def load(config: 'Config', request: 'Request') -> tuple['Model', Encode]:
+  """A model for a `Session` of one's own, and its text encoder.
+
+  Args:
+    config: as of the task.
+    request: from `generate.check(config)`.
+
+  Returns:
+    The model, whose text is the first prompt, and a function from a prompt to
+    what `stream.encode_prompt` takes, `[1, T, D]`.
+  """
+  model, encode, _, _ = player.load(config, request)
+  return model, lambda prompt: encode([prompt, config.negative_prompt])[:1]
+
+
 def steered(
   config: 'Config',
   request: 'Request',
@@ -71,10 +86,7 @@ def steered(
 
   frames, total = play(config, request, model, one, given, state, decoder_state)
   if config.video:
-    memory, patch = model.settings.memory, model.settings.config.patch_size
-    sides = zip((memory.height, memory.width), patch[1:], strict=True)
-    size = [player.PIXELS * count * step for count, step in sides]
-    before = (frame[None] for frame in video.iter_video(config.video, *size))
+    before = player.given_video(config, model)
   return player.Playback(before, frames, total=total)
 
 

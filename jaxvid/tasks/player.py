@@ -69,6 +69,45 @@ class Model:
 
 def prepare(config: 'Config', request: 'Request') -> Playback:
   """Loads everything, encodes the prompt and compiles; then frames may flow."""
+  model, encode, latents, piece = load(config, request)
+  if request.schedule.bidirectional:
+    return clip(model, piece)
+  if request.steered:
+    from jaxvid.tasks import live
+
+    return live.steered(config, request, model, encode, latents)
+  playback = start_stream(model, request.num_chunks, latents)
+  if config.video:
+    playback = playback._replace(before=given_video(config, model))
+  return playback
+
+
+def given_video(config: 'Config', model: Model) -> Iterator[np.ndarray]:
+  """Frames of the video that is continued, `[1, H, W, 3]` each."""
+  memory, patch = model.settings.memory, model.settings.config.patch_size
+  height, width = PIXELS * memory.height, PIXELS * memory.width
+  source = video.iter_video(config.video, height * patch[1], width * patch[2])
+  return (frame[None] for frame in source)
+
+
+class Loaded(NamedTuple):
+  """A model, and what a stream of it begins with.
+
+  Attributes:
+    model: on the device.
+    encode: prompts -> encoded `[n, T, D]`.
+    latents: given ones `[1, k, h, w, C]`, or None.
+    piece: latent frames decoded at a time.
+  """
+
+  model: Model
+  encode: Callable[[Sequence[str]], jax.Array]
+  latents: jax.Array | None
+  piece: int
+
+
+def load(config: 'Config', request: 'Request') -> Loaded:
+  """Reads all parts of a model and encodes the prompt."""
   bundle = open_model(config)
   for kind in ('dit', 'text', config.decoder):
     bundle.need(kind)
@@ -96,17 +135,7 @@ def prepare(config: 'Config', request: 'Request') -> Playback:
     negative=embeds[1:] if settings.guided else None,
     key=jax.random.key(config.seed),
   )
-  if request.schedule.bidirectional:
-    return clip(model, measures.decode)
-  if request.steered:
-    from jaxvid.tasks import live
-
-    return live.steered(config, request, model, encode, latents)
-  playback = start_stream(model, request.num_chunks, latents)
-  if config.video:
-    source = video.iter_video(config.video, *size)
-    playback = playback._replace(before=(frame[None] for frame in source))
-  return playback
+  return Loaded(model, encode, latents, measures.decode)
 
 
 def open_model(config: 'Config') -> Bundle:
