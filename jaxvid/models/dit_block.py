@@ -15,7 +15,7 @@ from einops import rearrange
 from flax import linen as nn
 from flax import struct
 
-from jaxvid.models.layers import Dense, LayerNorm, RMSNorm
+from jaxvid.models.layers import Dense, LayerNorm, RMSNorm, feed_forward
 from jaxvid.ops.attention import attention
 
 
@@ -223,8 +223,9 @@ class Block(nn.Module):
     x = (x + h).astype(x.dtype)
 
     h = modulate(LayerNorm(config.eps)(x), shift2, scale2, self.dtype)
-    h = Dense(config.ffn_dim, dtype=self.dtype, name='ffn_0')(h)
-    h = Dense(config.dim, dtype=self.dtype, name='ffn_2')(gelu(h))
+    first = Dense(config.ffn_dim, dtype=self.dtype, name='ffn_0')
+    second = Dense(config.dim, dtype=self.dtype, name='ffn_2')
+    h = feed_forward(h, first, second, gelu)
     return gated(x, h, gate2), cache
 
 

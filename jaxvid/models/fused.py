@@ -8,11 +8,13 @@ with `fused=True`. Reference: jaxvid/models/dit_block.py.
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxvid.models.dit_block import DiTConfig
 from jaxvid.models.layers import Params, unstack_layers
+from jaxvid.ops.quantized import QuantizedKernel, join, take
 from jaxvid.ops.rope import split_pairs
 
 
@@ -45,7 +47,7 @@ def _block(config: DiTConfig, block: Params) -> dict[str, Any]:
   order = (first + pairs).reshape(-1)
 
   def permuted(part):
-    return {name: leaf[..., order] for name, leaf in part.items()}
+    return {name: _take(leaf, order) for name, leaf in part.items()}
 
   self_attn = {
     'qkv': _join(permuted(own['q']), permuted(own['k']), own['v']),
@@ -60,14 +62,28 @@ def _block(config: DiTConfig, block: Params) -> dict[str, Any]:
 
 def _join(*parts: Params) -> dict[str, Any]:
   """Linear layers of one input as one."""
+  kernels = [part['kernel'] for part in parts]
+  if isinstance(kernels[0], QuantizedKernel):
+    kernel = join(kernels)
+  else:
+    kernel = jnp.concatenate(kernels, -1)
   return {
-    name: jnp.concatenate([part[name] for part in parts], -1)
-    for name in ('kernel', 'bias')
+    'kernel': kernel,
+    'bias': jnp.concatenate([part['bias'] for part in parts], -1),
   }
+
+
+def _take(leaf: Any, order: np.ndarray) -> Any:
+  """Output features in another order."""
+  if isinstance(leaf, QuantizedKernel):
+    return take(leaf, order)
+  return leaf[..., order]
 
 
 def _cast(tree: Any, dtype: jnp.dtype, name: str) -> Any:
   """Matrices and their biases in `dtype`, everything else in float32."""
+  if isinstance(tree, QuantizedKernel):
+    return jax.tree.map(jnp.asarray, tree)
   if not isinstance(tree, dict):
     return jnp.asarray(tree, dtype)
   exact = name.startswith(('norm', 'time_'))

@@ -1,12 +1,14 @@
 """Small building blocks shared by the models."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+
+from jaxvid.ops.quantized import ROWS, QuantizedKernel, linear
 
 Params = Mapping[str, Any]
 
@@ -16,7 +18,8 @@ class Dense(nn.Module):
 
   `nn.Dense` keeps the leading axes apart, and then XLA's backward pass on a
   CPU is several times slower, in bfloat16 above all. Parameters may hold an
-  adapter beside the kernel (`training.lora.attach`).
+  adapter beside the kernel (`training.lora.attach`), and the kernel may be a
+  `QuantizedKernel`: the same layer with products in 8 bits.
   """
 
   features: int
@@ -25,10 +28,15 @@ class Dense(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     shape = (x.shape[-1], self.features)
-    kernel = self.param('kernel', nn.initializers.lecun_normal(), shape)
+    kernel = self.quantized()
+    if kernel is None:
+      kernel = self.param('kernel', nn.initializers.lecun_normal(), shape)
     bias = self.param('bias', nn.initializers.zeros, (self.features,))
     rows = x.reshape(-1, x.shape[-1]).astype(self.dtype)
-    y = rows @ kernel.astype(self.dtype) + bias.astype(self.dtype)
+    if isinstance(kernel, QuantizedKernel):
+      y = linear(rows, kernel, bias, self.dtype)
+    else:
+      y = rows @ kernel.astype(self.dtype) + bias.astype(self.dtype)
     if self.has_variable('params', 'lora_A'):
       a, b = (
         self.get_variable('params', name)['kernel'].astype(self.dtype)
@@ -36,6 +44,33 @@ class Dense(nn.Module):
       )
       y = y + rows @ a @ b
     return y.reshape(*x.shape[:-1], self.features)
+
+  def quantized(self) -> QuantizedKernel | None:
+    """The kernel, if it is one in 8 bits."""
+    if not self.has_variable('params', 'kernel'):
+      return None
+    kernel = self.get_variable('params', 'kernel')
+    return kernel if isinstance(kernel, QuantizedKernel) else None
+
+
+def feed_forward(
+  x: jax.Array,
+  first: Dense,
+  second: Dense,
+  activation: Callable[[jax.Array], jax.Array],
+) -> jax.Array:
+  """`second(activation(first(x)))`.
+
+  Between two layers of 8-bit floats rows stay padded: no slice keeps the
+  activation and the rounding for the second out of the first one's epilogue.
+  """
+  kernel = first.quantized()
+  if kernel is None or kernel.mode != 'fp8':
+    return second(activation(first(x)))
+  rows = x.reshape(-1, x.shape[-1])
+  padded = jnp.pad(rows, ((0, -len(rows) % ROWS), (0, 0)))
+  y = second(activation(first(padded)))[: len(rows)]
+  return y.reshape(*x.shape[:-1], y.shape[-1])
 
 
 class RMSNorm(nn.Module):
