@@ -15,14 +15,20 @@ import operator
 import jax
 import jax.numpy as jnp
 
-from jaxvid.diffusion import chunk_noise, flow
+from jaxvid.diffusion import flow
 from jaxvid.diffusion.schedule import CLEAN
 from jaxvid.errors import UserError
 from jaxvid.memory import bank
 from jaxvid.models import conditioning
 from jaxvid.models.dit import TextKV, text_kv
-from jaxvid.stream import deferred
+from jaxvid.stream import deferred, staggered
 from jaxvid.stream.begin import begin
+from jaxvid.stream.draws import (
+  chunk_keys,
+  latent_shape,
+  start_noise,
+  tick_noise,
+)
 from jaxvid.stream.state import (
   Settings,
   State,
@@ -38,6 +44,7 @@ __all__ = [
   'Ticks',
   'chunk_keys',
   'chunk_ticks',
+  'compiler_options',
   'denoise',
   'encode_prompt',
   'init',
@@ -198,35 +205,6 @@ def denoise(
   return state, x0
 
 
-def latent_shape(settings: Settings, state: State) -> tuple[int, ...]:
-  """`[B, F, H, W, C]` of one chunk."""
-  memory = settings.memory
-  batch = state.text.k[0].shape[-4] // (2 if settings.guided else 1)
-  _, rows, columns = settings.config.patch_size
-  size = (rows * memory.height, columns * memory.width)
-  return (batch, memory.chunk, *size, settings.config.out_dim)
-
-
-def chunk_keys(state: State) -> jax.Array:
-  """Keys of the next chunk: of its first noise, and of its ticks' noise."""
-  return jax.random.split(jax.random.fold_in(state.key, state.chunk))
-
-
-def start_noise(
-  settings: Settings, state: State, shape: tuple[int, ...]
-) -> jax.Array:
-  """What the next chunk begins from, `shape` = `[B, F, H, W, C]`."""
-  keys = chunk_keys(state)
-  return chunk_noise.start_noise(
-    settings.noise, state.key, state.chunk, (keys[0], keys[1]), shape
-  )
-
-
-def tick_noise(key: jax.Array, i, shape: tuple[int, ...]) -> jax.Array:
-  """Fresh noise after tick i; the same however many ticks there are."""
-  return jax.random.normal(jax.random.fold_in(key, i), shape)
-
-
 def step(
   settings: Settings, params, state: State, ticks: Ticks
 ) -> tuple[State, jax.Array]:
@@ -235,6 +213,8 @@ def step(
   Returns:
     The stream after the chunk and its clean latents `[B, F, H, W, C]`.
   """
+  if settings.schedule.flight > 1:
+    return staggered.step(settings, params, state, ticks)
   shape = latent_shape(settings, state)
   later = chunk_keys(state)[1]
   noise = start_noise(settings, state, shape)
@@ -250,7 +230,17 @@ def step(
 @functools.lru_cache(maxsize=16)
 def jitted_step(settings: Settings):
   """`step` compiled once per tick count; the state is donated."""
-  return jax.jit(functools.partial(step, settings), donate_argnums=1)
+  return jax.jit(
+    functools.partial(step, settings),
+    donate_argnums=1,
+    compiler_options=compiler_options(jax.default_backend()),
+  )
+
+
+def compiler_options(platform: str) -> dict[str, bool] | None:
+  """Options of XLA for a chunk on 'cpu' or 'gpu'."""
+  # With cuBLASLt biases and GELU cost no pass of their own.
+  return {'xla_gpu_enable_triton_gemm': False} if platform == 'gpu' else None
 
 
 def rollout(
@@ -272,7 +262,8 @@ def rollout(
   body = functools.partial(step, settings, params)
   for run in settings.schedule.runs(num_chunks, start):
     ticks = Ticks(*map(jnp.asarray, run[1:]))
-    if settings.deferred and state.pending is None:
+    deferring = settings.deferred and state.pending is None
+    if deferring or (settings.schedule.flight > 1 and state.flight is None):
       # The first chunk has nothing to catch up with: another program.
       state, latents = body(state, ticks_of(run, 0))
       pieces.append(latents[:, None])
