@@ -42,6 +42,9 @@ class StartNoise:
       raise UserError(f'shuffle must be >= 0, not {self.shuffle}')
 
 
+FRESH = StartNoise()
+
+
 def start_noise(
   config: StartNoise,
   key: jax.Array,

@@ -10,7 +10,18 @@ from jaxvid.diffusion import schedule as schedules
 from jaxvid.diffusion.schedule import Schedule, Update
 from jaxvid.errors import UserError
 
-NAMES = ('self_forcing', 'causvid', 'legacy', 'euler', 'teacher')
+NAMES = (
+  'self_forcing',
+  'causvid',
+  'legacy',
+  'euler',
+  'teacher',
+  'magi',
+  'pavdm',
+)
+# Ticks of a chunk and chunks in flight, unless told otherwise. MAGI-1 has up
+# to 4 chunks in flight; the rest is ours.
+STAGGERED = {'magi': (64, 4), 'pavdm': (48, 8)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +37,10 @@ class Spec:
     cyclic: repeat the whole table, not its last row.
     warped: explicit time steps are shifted already.
     table: snap sigma to the published table (parity only).
-    steps: solver steps of `euler` (16) and `teacher` (50); 0 for these.
+    steps: solver steps of `euler` (16), `teacher` (50), `magi` (64) and
+      `pavdm` (48); 0 for these.
     solver: of `teacher`: `unipc` or `euler`.
+    flight: chunks in flight of `magi` (4) and `pavdm` (8); 0 for these.
   """
 
   name: str = '4322222'
@@ -38,6 +51,7 @@ class Spec:
   table: bool = False
   steps: int = 0
   solver: Update = 'unipc'
+  flight: int = 0
 
 
 def build(spec: Spec) -> Schedule:
@@ -65,6 +79,16 @@ def build(spec: Spec) -> Schedule:
       return schedules.euler(spec.steps or 16, shift, commit)
     case 'teacher':
       return schedules.teacher(spec.steps or 50, shift, spec.solver)
+    case 'magi' | 'pavdm':
+      steps, flight = STAGGERED[name]
+      return schedules.staggered(
+        spec.steps or steps,
+        spec.flight or flight,
+        name == 'pavdm',
+        shift,
+        commit,
+        name,
+      )
   near = difflib.get_close_matches(name, NAMES, 1) or ['4322222']
   raise UserError(
     f'schedule {spec.name!r} is unknown; did you mean {near[0]!r}? Give '
@@ -132,6 +156,8 @@ def _title(schedule: Schedule) -> str:
   else:
     what = 'the whole table' if schedule.cyclic else 'its last row'
     then = f'longer videos repeat {what}'
+  if schedule.flight > 1:
+    update += f', {schedule.flight} chunks in flight'
   return f'schedule {schedule.name}: shift {schedule.shift:g}, {update}, {then}'
 
 
@@ -163,8 +189,11 @@ def _memory(schedule: Schedule, chunk: int) -> str:
 
 def _total(schedule: Schedule, num_chunks: int, passes: int) -> str:
   """Last line: denoiser calls of the whole video."""
-  ticks = sum(len(schedule.row(i)) for i in range(num_chunks))
-  calls = sum(schedule.calls(i) for i in range(num_chunks))
+  ticks = sum(schedule.passes(i) for i in range(num_chunks))
+  # Until the first chunk is finished, those behind it have begun.
+  start = len(schedule.row(0)) - schedule.passes(0)
+  ticks += start
+  calls = start + sum(schedule.calls(i) for i in range(num_chunks))
   guided = ' x 2 (guidance)' if passes == 2 else ''
   return (
     f'total: {ticks} ticks + {calls - ticks} extra{guided} = '

@@ -87,6 +87,9 @@ class Schedule:
     cyclic: longer videos repeat all rows instead of the last.
     bidirectional: the whole clip is one chunk and there is no memory.
     shift: shift of the time steps, to read raw ones back.
+    flight: chunks denoised at once, each so many ticks behind the one before
+      it that they finish one after the other (`stream.staggered`).
+    mutual: chunks in flight attend each other both ways; else earlier ones.
   """
 
   name: str
@@ -96,10 +99,18 @@ class Schedule:
   cyclic: bool = False
   bidirectional: bool = False
   shift: float = 5.0
+  flight: int = 1
+  mutual: bool = False
 
   def __post_init__(self):
     if not self.rows:
       raise UserError(f'schedule {self.name!r} has no ticks')
+    ticks = len(self.rows[0])
+    if self.flight < 1 or ticks % self.flight:
+      raise UserError(
+        f'schedule {self.name!r}: {self.flight} chunks in flight share '
+        f'{ticks} ticks evenly only if one number divides the other'
+      )
     for i, row in enumerate(self.rows):
       _check_row(f'schedule {self.name!r}, chunk {i}', row)
 
@@ -121,10 +132,14 @@ class Schedule:
     """Level at which the chunk stays in memory."""
     return self.row(chunk)[-1] if self.extra is None else self.extra
 
+  def passes(self, chunk: int) -> int:
+    """Ticks between two finished chunks; those in flight share them."""
+    return len(self.row(chunk)) // self.flight
+
   def calls(self, chunk: int) -> int:
     """Denoiser calls of a chunk, without guidance."""
     extra = self.extra is not None and not self.bidirectional
-    return len(self.row(chunk)) + extra
+    return self.passes(chunk) + extra
 
   def runs(self, num_chunks: int, start: int = 0) -> list[Run]:
     """Chunks start .. start + num_chunks - 1, grouped by number of ticks.
@@ -278,6 +293,45 @@ def euler(
   rows = (_levels(solver),)
   extra = parse_commit(commit, shift, False)
   return Schedule(f'euler({steps})', rows, extra, 'euler', shift=shift)
+
+
+def staggered(
+  steps: int,
+  flight: int,
+  mutual: bool,
+  shift: float = 5.0,
+  commit: str = 'clean',
+  name: str = '',
+) -> Schedule:
+  """Euler ticks with several chunks in flight, later ones noisier.
+
+  In the manner of MAGI-1 (chunks see those before them) and of progressive
+  autoregressive diffusion, PAVDM (all of the window sees all of it).
+
+  Args:
+    steps: ticks of every chunk; a multiple of `flight`.
+    flight: chunks denoised at once; each is steps / flight ticks behind.
+    mutual: chunks in flight attend each other both ways.
+    shift: of the time steps.
+    commit: 'clean' or 'extra(t)'; no tick sees a finished chunk by itself.
+    name: for people.
+  """
+  extra = parse_commit(commit, shift, False)
+  if extra is None:
+    raise UserError(
+      "commit 'last' keeps what a tick wrote, and ticks of several chunks in "
+      "flight write nothing; use 'clean' or 'extra(t)'"
+    )
+  rows = (_levels(solvers.euler_table(_positive(steps), shift)),)
+  return Schedule(
+    name or f'staggered({steps}, {flight})',
+    rows,
+    extra,
+    'euler',
+    shift=shift,
+    flight=flight,
+    mutual=mutual,
+  )
 
 
 def teacher(

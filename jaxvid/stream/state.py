@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxvid.diffusion.chunk_noise import StartNoise
+from jaxvid.diffusion.chunk_noise import FRESH, StartNoise
 from jaxvid.diffusion.schedule import Run, Schedule
 from jaxvid.errors import UserError
 from jaxvid.memory import Memory, MemoryConfig
@@ -51,7 +51,7 @@ class Settings:
   residual: str = ''
   backend: str = 'xla'
   deferred: bool = False
-  noise: StartNoise = StartNoise()
+  noise: StartNoise = FRESH
   inputs: InputConfig = PLAIN
 
   def __post_init__(self):
@@ -67,6 +67,11 @@ class Settings:
       )
     if self.deferred and not self.inputs.plain:
       raise UserError('a deferred tick is for models without further inputs')
+    if self.schedule.flight > 1 and (self.deferred or not self.inputs.plain):
+      raise UserError(
+        f'schedule {self.schedule.name!r} has several chunks in flight: not '
+        'with deferred ticks, nor for models with further inputs'
+      )
 
   @property
   def guided(self) -> bool:
@@ -116,6 +121,8 @@ class State:
     chunk: int32, index of the next chunk.
     pending: input of the newest chunk's extra tick `[B, F, H, W, C]` while
       that waits for the next chunk; `deferred.settle` runs it alone.
+    flight: noisy latents of the chunks in flight, oldest first
+      `[B, W F, H, W, C]`, of a staggered schedule.
     inputs: what the next chunk is shown; None for a model that takes the
       noisy latents alone.
   """
@@ -125,6 +132,7 @@ class State:
   key: jax.Array
   chunk: jax.Array
   pending: jax.Array | None = None
+  flight: jax.Array | None = None
   inputs: Inputs | None = None
 
 
