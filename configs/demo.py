@@ -19,17 +19,22 @@ its weights were trained: `configs/shapes/vae.py`, `tae.py`, `teacher.py` and
 
 from ml_collections import config_dict
 
+from jaxvid.errors import UserError
 from jaxvid.tasks import presets
 
 
 def get_config(arg: str = '') -> config_dict.ConfigDict:
-  del arg
+  if arg not in ('', 'aapt'):
+    raise UserError(
+      f"no model '{arg}'; there is 'aapt', and without a name the causal one"
+    )
+  model = presets.AAPT if arg else presets.CAUSAL
   return config_dict.ConfigDict(
     {
       'task': 'generate',
       'prompt': 'a red circle moves left',
       'seconds': 5.0,
       'upscale': 4,
-      **presets.CAUSAL,
+      **model,
     }
   )

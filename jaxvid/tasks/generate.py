@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from jaxvid.data import files, picture, tokenizer, video
 from jaxvid.diffusion import describe
-from jaxvid.diffusion.chunk_noise import StartNoise
+from jaxvid.diffusion.chunk_noise import FRESH, StartNoise
 from jaxvid.diffusion.schedule import Schedule, Update
 from jaxvid.errors import UserError
 from jaxvid.memory import MemoryConfig
@@ -110,7 +110,7 @@ class Config:
   window: int = 9
   positions: Literal['absolute', 'relative'] = 'absolute'
   bank: BankConfig | None = None
-  noise: StartNoise = StartNoise()
+  noise: StartNoise = FRESH
   first_frame: str = ''
   starter: str = ''
   recycled: bool = False
@@ -308,10 +308,13 @@ class Clock:
     self._began = began or time.perf_counter()
     self._first: tuple[float, int] | None = None
     self._last = (self._began, 0)
+    self._gaps: list[float] = []
 
   def tick(self, done: int) -> None:
     """Notes that `done` frames have reached the host."""
-    self._last = (time.perf_counter(), done)
+    before, self._last = self._last, (time.perf_counter(), done)
+    if self._first:
+      self._gaps.append(self._last[0] - before[0])
     self._first = self._first or self._last
 
   def rate(self) -> str:
@@ -330,4 +333,8 @@ class Clock:
     if done > before:
       steady = (done - before) / max(now - since, 1e-9)
       text += f', then {steady:.1f} frames/s'
+    if len(self._gaps) > 9:
+      gaps = sorted(self._gaps)
+      p50, p99 = (1000 * gaps[int(at * len(gaps))] for at in (0.5, 0.99))
+      text += f'; a chunk every {p50:.1f} ms (p99 {p99:.1f} ms)'
     return text
