@@ -5,6 +5,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from jaxvid.convert import checkpoint
 from jaxvid.errors import UserError
 from jaxvid.storage import weights
 from jaxvid.training import (
@@ -39,6 +40,8 @@ class Config:
     workdir: checkpoints and TensorBoard files; a run found there resumes.
     export: folder that receives the averaged weights at the end; '' = none.
     export_dtype: their type on disk.
+    export_adapter: folder that receives averaged adapters by themselves, as
+      peft writes them (`distill.lora`); '' = none.
     loop: steps, optimiser, checkpoints, devices.
     diffusion: a text-to-video model.
     vae: a Wan VAE.
@@ -56,6 +59,7 @@ class Config:
   workdir: str
   export: str = ''
   export_dtype: str = 'bfloat16'
+  export_adapter: str = ''
   loop: LoopConfig = dataclasses.field(default_factory=LoopConfig)
   diffusion: DiffusionConfig | None = None
   vae: VAETraining | None = None
@@ -72,8 +76,16 @@ class Config:
 
 def run(config: Config) -> None:
   """Trains to the last step, then writes the averaged weights."""
+  adapter = config.distill.lora if config.distill else None
+  if config.export_adapter and adapter is None:
+    raise UserError('export_adapter needs adapters: distill.lora')
   task, exported = make_task(config)
   state = loop.train(config.loop, task, config.workdir)
+  if config.export_adapter and adapter is not None:
+    checkpoint.save_adapter(
+      config.export_adapter, state.ema['dit'], adapter.rank, adapter.alpha
+    )
+    print(config.export_adapter)
   if config.export:
     head, params = exported(state.ema)
     weights.save(config.export, params, head, config.export_dtype)

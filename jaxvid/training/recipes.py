@@ -116,3 +116,27 @@ def wan_student(name: str) -> dict[str, Any]:
       'dtype': 'bfloat16',
     },
   }
+
+
+def longlive() -> dict[str, Any]:
+  """LongLive's student: 4 ticks and a clean one, a short window, a sink."""
+  return {
+    'schedule': {'name': 'self_forcing'},  # *paper*: 1000, 750, 500, 250
+    'chunk': 3,  # *paper*
+    'sink': 3,  # *paper*: the first chunk
+    'window': 9,  # *paper*
+    'positions': 'relative',  # *ours*: streams without end
+    'rollout': {'chunks': 7, 'gradient_chunks': 7},  # *paper*: clips of 5 s
+  }
+
+
+def long_tuning(latents: int) -> dict[str, Any]:
+  """Streaming long tuning of videos of so many latents."""
+  return {
+    'long': {
+      'latents': latents,  # *paper*: 240 (60 s) and 960 (240 s)
+      'overlap': 1,  # *released config*: 3 of 21 latents
+      'switches': 1.0,  # *paper*: one per video
+      'cache': 'recache',  # *paper*
+    },
+  }
