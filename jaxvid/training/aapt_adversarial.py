@@ -25,6 +25,7 @@ from jaxvid.training import (
   aapt_config,
   aapt_judge,
   aapt_rollout,
+  checkpoint,
   optimizer,
   step,
   student,
@@ -115,10 +116,22 @@ def init(config: AdversarialConfig, key: jax.Array) -> dict[str, Any]:
 
 
 def load(config: AdversarialConfig) -> dict[str, Any]:
-  """Generator and backbone from earlier stages; the head is new."""
-  head = aapt_judge.init_head(config, config.judge, jax.random.key(0))
-  backbone = aapt_config.load(config, config.judge.weights)
-  judge = {'dit': backbone, 'head': head}
+  """Generator and discriminator from earlier stages.
+
+  A run of this task gives its whole discriminator, other weights give its
+  backbone alone.
+  """
+  where = config.judge.weights
+  _, found = checkpoint.load_params(where, 'params', dtype='float32')
+  if 'judge' in found:
+    shapes = jax.eval_shape(functools.partial(init, config), jax.random.key(0))
+    judge = found['judge']
+    checkpoint.check_tree(judge, shapes['judge'], where)
+  else:
+    judge = {
+      'dit': aapt_config.load(config, where),
+      'head': aapt_judge.init_head(config, config.judge, jax.random.key(0)),
+    }
   return {'dit': aapt_config.load(config), 'judge': judge}
 
 

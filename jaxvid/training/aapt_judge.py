@@ -27,7 +27,8 @@ class JudgeConfig:
   """The discriminator besides its backbone.
 
   Attributes:
-    weights: of the backbone, those of the adaptation (*paper*).
+    weights: of the backbone, those of the adaptation (*paper*); or a run of
+      adversarial training, whose discriminator goes on.
     layers: blocks whose tokens are read (APT: 16, 26, 36 of 36).
     scores: 'frames', causal with a logit after each latent frame (*paper*),
       or 'clip', both directions with one logit.

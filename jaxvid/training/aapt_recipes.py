@@ -88,8 +88,7 @@ def shapes_stage(size: str, stage: str) -> dict[str, Any]:
     # The teacher's clips all have this length.
     own['stages'] = [{'sources': [_clips(side, (21,), 8)]}]
   elif stage in EXTENSIONS:
-    judge = f'{runs}/aapt_adapt_weights'
-    own |= _adversarial(stage, judge, dit.num_layers)
+    own |= _adversarial(stage, runs, dit.num_layers)
     own['judge_optimizer'] = rmsprop(1e-4, 10)
     own['overlap'] = 5  # about *paper*'s second
     if stage != 'adversarial':
@@ -169,8 +168,12 @@ def _matching(teacher: str) -> dict[str, Any]:
   return {'teacher': teacher, 'guidance': 4.0, 'critic_optimizer': critic}
 
 
-def _adversarial(stage: str, judge: str, layers: int) -> dict[str, Any]:
-  # Losses and penalties: `gan.AAPT`, *paper*.
+def _adversarial(stage: str, runs: str, layers: int) -> dict[str, Any]:
+  # Losses and penalties: `gan.AAPT`, *paper*. The discriminator starts from
+  # the adaptation (*paper*); on long videos it goes on (*ours*).
+  judge = f'{runs}/aapt_adapt_weights'
+  if stage != 'adversarial':
+    judge = f'{runs}/aapt_{BEFORE[stage]}'
   return {
     'judge': {'weights': judge, 'layers': LAYERS[layers], 'scores': 'frames'},
     'forcing': 'student',  # *paper*
@@ -213,8 +216,7 @@ def wan_stage(stage: str) -> dict[str, Any]:
     own['critic_optimizer']['learning_rate'] = 4e-7
     own['stages'] = [{'sources': [_wan((480, 832), (21,), 64)]}]
   else:
-    judge = f'{runs}/aapt_adapt_weights'
-    own |= _adversarial(stage, judge, dit.num_layers)
+    own |= _adversarial(stage, runs, dit.num_layers)
     own |= {'judge_optimizer': adversary, 'overlap': 5}  # about *paper*: 1 s
     if stage != 'adversarial':
       own['stages'][0]['sources'][0]['batch'] = 64  # *paper*
