@@ -329,3 +329,79 @@ def test_impossible_jobs(listed):
   )
   with pytest.raises(UserError, match=r'nothing of .* is left'):
     task.run(strict)
+
+
+def _follow(text: str) -> str:
+  """What a model that keeps to the template answers to one prompt."""
+  return json.dumps(
+    {'choices': [{'message': {'content': f'So:\n<OUTPUT>{text}</OUTPUT>\n'}}]}
+  )
+
+
+@pytest.fixture
+def storyteller(listed, endpoint):
+  """Answers `x, then 1` to `x`; number 4 answers nonsense, twice."""
+  for i in range(11):
+    before = f'a fox and number {i}'
+    for scene in range(1, 3):
+      after = f'a fox and number {i}, then {scene}'
+      said = f'ORIGINAL_PROMPT: {before}'
+      # More than once: prompts are asked anew for another target.
+      endpoint.faults[said] = [(200, {}, _follow(after))] * 3
+      before = after
+  said = 'ORIGINAL_PROMPT: a fox and number 4'
+  good = endpoint.faults[said][0]
+  nonsense = json.dumps({'choices': [{'message': {'content': 'Sure!'}}]})
+  endpoint.faults[said] = [(200, {}, nonsense), (200, {}, nonsense), good]
+  return endpoint
+
+
+def test_follow_ups_stand_line_by_line(listed, storyteller):
+  config = config_of(listed, storyteller, 'out.txt', kind='switch')
+  task.run(config)
+  lines = (listed.parent / 'out.txt').read_text().splitlines()
+  assert lines == [f'a fox and number {i}, then 1' for i in range(11)]
+  body = storyteller.asked[0]['messages'][0]['content']
+  for fact in ('80 to 100', '<OUTPUT>', 'camera', 'Exactly one'):
+    assert fact in body
+
+
+def test_follow_ups_that_never_come_are_left_out(listed, storyteller, capsys):
+  """A text line would have to stay; a pair need not."""
+  config = config_of(listed, storyteller, kind='switch', tries=2)
+  task.run(config)
+  lines = (listed.parent / 'out.jsonl').read_text().splitlines()
+  pairs = [json.loads(line) for line in lines]
+  assert pairs[0] == {
+    'prompt': 'a fox and number 0',
+    'follow_up': 'a fox and number 0, then 1',
+  }
+  assert len(pairs) == 10
+  assert '1 videos without all scenes are left out' in capsys.readouterr().err
+
+
+def test_longer_stories_are_interactive_scripts(listed, storyteller):
+  from jaxvid.data import prompt_script
+
+  config = config_of(listed, storyteller, kind='switch', scenes=3)
+  task.run(config)
+  cues = prompt_script.read_script(listed.parent / 'out.jsonl', 2, (40, 80))
+  story = 'a fox and number 2'
+  assert [cue.prompt for cue in cues] == [
+    story,
+    f'{story}, then 1',
+    f'{story}, then 2',
+  ]
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    ({'scenes': 1}, 'scenes must be >= 2'),
+    ({'scenes': 3, 'target': 'a.txt'}, 'go to a .jsonl'),
+    ({'kind': 'switch'}, 'needs a language model'),
+  ],
+)
+def test_impossible_stories(listed, changes, message):
+  with pytest.raises(UserError, match=message):
+    task.Config(**({'source': str(listed), 'target': 'a.jsonl'} | changes))
