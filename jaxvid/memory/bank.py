@@ -218,6 +218,13 @@ class BankMemory:
       rank=jnp.sum(valid[0], dtype=jnp.int32),
     )
 
+  def described(self) -> 'BankMemory':
+    """The chunk keeps the prompt that the bank knows it by, if it does."""
+    mine = self.number == self.count + 1
+    known = jnp.sum(jnp.where(mine[..., None], self.prompt, 0), 1)
+    now = jnp.where(jnp.any(mine, -1, keepdims=True), known, self.now)
+    return self.replace(now=now)
+
   def plan(
     self,
     frames: int,
