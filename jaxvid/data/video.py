@@ -7,10 +7,11 @@ import collections
 import concurrent.futures
 import contextlib
 import fractions
+import io
 import os
 import pathlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -178,8 +179,13 @@ def read_image(path: str | os.PathLike, height: int, width: int) -> np.ndarray:
   raise UserError(f'cannot read {path}: it holds no picture')
 
 
-def native_frames(path: str | os.PathLike) -> Iterator[np.ndarray]:
+def native_frames(
+  source: str | os.PathLike | BinaryIO,
+) -> Iterator[np.ndarray]:
   """Every frame of a file in the size of the first, upright, one at a time.
+
+  Args:
+    source: a path, or an open file.
 
   Returns:
     uint8 [H, W, 3] each.
@@ -188,13 +194,13 @@ def native_frames(path: str | os.PathLike) -> Iterator[np.ndarray]:
     UserError: missing, unreadable or broken file, or no picture in it.
   """
   size = None
-  for frame in _decode(path):
+  for frame in _decode(source):
     size = size or (frame.width, frame.height)
     image = frame.reformat(*size, 'rgb24').to_ndarray()
     turns = round(frame.rotation / 90) % 4
     yield np.ascontiguousarray(np.rot90(image, turns))
   if size is None:
-    raise UserError(f'cannot read {path}: it holds no picture')
+    raise UserError(f'cannot read {source}: it holds no picture')
 
 
 def resampled(
@@ -219,8 +225,11 @@ def resampled(
 
 
 @contextlib.contextmanager
-def opened(path: str | os.PathLike) -> Iterator[Any]:
+def opened(source: str | os.PathLike | BinaryIO) -> Iterator[Any]:
   """An open container with pictures in it, for reading.
+
+  Args:
+    source: a path, or an open file.
 
   Raises:
     UserError: missing, unreadable or broken file, or no picture in it.
@@ -228,10 +237,11 @@ def opened(path: str | os.PathLike) -> Iterator[Any]:
   import av
   from av.error import FFmpegError
 
-  path = pathlib.Path(path)
+  given = isinstance(source, io.IOBase)
+  path = 'video' if given else pathlib.Path(source)
   try:
     with (
-      open(path, 'rb') as file,
+      contextlib.nullcontext(source) if given else open(path, 'rb') as file,
       av.open(file, 'r', options=_ALONE) as container,
     ):
       if not container.streams.video:
@@ -250,8 +260,9 @@ def _resampled(path, fps: int) -> Iterator[tuple]:
   shown = 0
   step = fractions.Fraction(1, fps)
   previous, start, length = None, None, step
-  for frame in _decode(path):
-    time = shown * step
+  for number, frame in enumerate(_decode(path)):
+    # Bare streams have no times: one frame wanted for each that there is.
+    time = number * step
     if frame.pts is not None:
       time = frame.pts * fractions.Fraction(frame.time_base)
     start = time if start is None else start
@@ -267,9 +278,9 @@ def _resampled(path, fps: int) -> Iterator[tuple]:
     yield previous, max(1 if not shown else 0, round(end / step) - shown)
 
 
-def _decode(path: str | os.PathLike) -> Iterator:
+def _decode(source: str | os.PathLike | BinaryIO) -> Iterator:
   """Pictures of a file, in order; FFmpeg sees bytes, never the name."""
-  with opened(path) as container:
+  with opened(source) as container:
     yield from container.decode(video=0)
 
 

@@ -176,7 +176,11 @@ def examine(
   Returns:
     'file', 'info' (`media.Info`), 'clips' (see `_clip`) and, if there is no
     clip at all, 'reason' and 'detail'; 'note' tells of damage further on.
+
+  Raises:
+    UserError: a scorer that does not exist.
   """
+  _scorers(config.filter)  # A mistake there is not the file's.
   record: dict[str, Any] = {'file': name, 'clips': []}
   try:
     given = given or captions_lib.sidecar(path)

@@ -8,6 +8,7 @@ This module imports tensorflow_datasets; import it only where it is used.
 
 import dataclasses
 import hashlib
+import io
 import json
 import pathlib
 import shutil
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from jaxvid.data import shards
+from jaxvid.data import shards, video
 from jaxvid.data.videos import work
 
 VERSION = '1.0.0'
@@ -201,3 +202,8 @@ def open_source(folder: str | pathlib.Path, part: str = 'train') -> Any:
     UserError: no such data set or split.
   """
   return shards.open_split(folder, part)
+
+
+def read_clip(data: bytes) -> np.ndarray:
+  """The frames of an example's 'video', uint8 `[F, H, W, 3]`."""
+  return np.stack(list(video.native_frames(io.BytesIO(data))))
