@@ -76,7 +76,8 @@ def shapes_stage(size: str, stage: str) -> dict[str, Any]:
     'sink': 1,  # *paper*
     'window': WINDOW,
     'chunk': 1,  # *paper*
-    'stages': [{'sources': [_clips(side, (13, 17, 21), 12)]}],
+    # *ours*; what is made is whole chunks of 1 and of 3.
+    'stages': [{'sources': [_clips(side, (13, 19), 12)]}],
   }
   if stage == 'adapt':
     own |= {
