@@ -23,6 +23,7 @@ from jaxvid.errors import UserError
 from jaxvid.memory import held_frames, recache_plan, upstream_recache_plan
 from jaxvid.models.dit import TextKV
 from jaxvid.stream import deferred, stream
+from jaxvid.stream.bank_recache import recache_bank
 from jaxvid.stream.stream import Settings, State
 
 CACHES = ('recache', 'upstream', 'keep', 'none')
@@ -115,7 +116,8 @@ def recache(
 
   Every chunk attends those before it, at the noise level at which the
   schedule keeps chunks, in one pass of all the frames that a full memory
-  holds. Noise, where there is any, is drawn afresh.
+  holds. Noise, where there is any, is drawn afresh. A memory with a bank is
+  made anew as far as the next chunk sees it for certain (`bank_recache`).
 
   Args:
     settings: of the stream.
@@ -124,6 +126,10 @@ def recache(
     past: its latents.
     text: keys and values of the new prompt (and of the negative one).
   """
+  if settings.memory.bank is not None:
+    count = settings.memory.window - settings.memory.chunk
+    recent = newest(past, state.memory.frame, count)
+    return recache_bank(settings, params, state, past.sink, recent, text)
   x = held(settings, past, state)
   t, sigma = _levels(settings, state)
   if settings.schedule.extra is None or settings.schedule.extra.sigma:
@@ -241,9 +247,9 @@ def switch(
     return state.replace(text=text), past
   if config.cache == 'none':
     return emptied(state, text), jax.tree.map(jnp.zeros_like, past)
-  if settings.memory.bank is not None:
+  if settings.memory.bank is not None and config.cache == 'upstream':
     raise UserError(
-      f"switch.cache='{config.cache}' cannot make a bank anew; use 'keep' or "
+      "switch.cache='upstream' knows no bank; use 'recache', 'keep' or "
       "'none'"
     )
   if config.cache == 'recache':

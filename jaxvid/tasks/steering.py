@@ -80,10 +80,9 @@ def check(
       'schedule=teacher makes whole clips; only streams change their prompt '
       'or are saved'
     )
-  if config.bank is not None and change.cache in ('recache', 'upstream'):
+  if config.bank is not None and change.cache == 'upstream':
     raise UserError(
-      f"switch.cache='{change.cache}' cannot make a bank anew; use 'keep' or "
-      "'none'"
+      "switch.cache='upstream' knows no bank; use 'recache', 'keep' or 'none'"
     )
   if state.resume:
     if config.first_frame or config.video:
