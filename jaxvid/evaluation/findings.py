@@ -1,13 +1,16 @@
 """All that is read in a generated video; made in one process, kept in one."""
 
 import dataclasses
+import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from jaxvid.data.shapes.captions import Spec
-from jaxvid.evaluation import probe
+from jaxvid.evaluation import curves, lv_bench, probe, scorers
 from jaxvid.evaluation.generated import Tally, Timeline
 from jaxvid.evaluation.measures import Measures
+from jaxvid.evaluation.scorers import ScorerConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,3 +70,38 @@ def read(frames: np.ndarray, said: Spec, what: What) -> Findings:
   if what.window:
     found.timeline.add(frames, said)
   return found
+
+
+def read_script(
+  frames: np.ndarray, shots: Sequence[tuple[int, Spec]], what: What
+) -> Findings:
+  """Reads a video of several shots by its last one.
+
+  The probe reads the last shot, where a script may return to its first
+  scene; drift is that of first and last shot, one after the other.
+
+  Args:
+    frames: uint8 `[F, H, W, 3]`.
+    shots: (first frame, what its caption says) of every shot.
+    what: what is looked for.
+  """
+  start, said = shots[-1]
+  found = read(frames[start:], said, what)
+  first = shots[1][0] if len(shots) > 1 else start
+  found.measures.note(drifts(np.concatenate([frames[:first], frames[start:]])))
+  return found
+
+
+def drifts(frames: np.ndarray) -> dict[str, float]:
+  """Video Drift Errors of a shapes-world video, see `measures.DRIFTS`.
+
+  Light scorers and the exact segmenter; not a number where it is undefined.
+  """
+  reader = scorers.make(ScorerConfig(segmenter='shapes'))
+  found = curves.read(frames, reader)
+  values = {}
+  for form, prefix in (('lv_bench', 'vde_'), ('paper', 'vde_paper_')):
+    for metric, one in lv_bench.drift(found, form).items():
+      value = one.errors['linear']
+      values[prefix + metric] = value if math.isfinite(value) else math.nan
+  return values

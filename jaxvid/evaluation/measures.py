@@ -25,7 +25,13 @@ PIXELS = ('sharpness', 'saturation', 'change')
 # `pace`: speed read / speed said, 1 as it should be; NaN where neither shows.
 # `pixel_speed`: speed read in px/frame.
 SPEEDS = ('pace', 'pixel_speed')
-CLIP = ('right', *VERDICTS, *SPEEDS, *PIXELS)
+# Video Drift Errors of scripts, in both forms (`lv_bench`), linear weights.
+DRIFTS = tuple(
+  f'vde_{form}{metric}'
+  for form in ('', 'paper_')
+  for metric in ('clarity', 'motion', 'aesthetic', 'background', 'subject')
+)
+CLIP = ('right', *VERDICTS, *SPEEDS, *PIXELS, *DRIFTS)
 CHUNK = (*PIXELS, 'colour', 'shape', 'motion', *SPEEDS)
 DIGITS = 5  # significant digits of what is written
 
@@ -88,6 +94,11 @@ class Measures:
         points[name] = [row.get(name, math.nan) for row in rows]
     for name, curve in points.items():
       self.chunks.setdefault(name, []).append(np.array(curve))
+
+  def note(self, values: Mapping[str, float]) -> None:
+    """Adds further measures of the clip that was added last."""
+    for name, value in values.items():
+      self.clips.setdefault(name, []).append(value)
 
   def merge(self, other: 'Measures') -> None:
     """Takes over what another one gathered."""

@@ -11,7 +11,7 @@ import itertools
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -27,7 +27,7 @@ from jaxvid.evaluation.generated import Tally
 from jaxvid.models import text as text_lib
 from jaxvid.stream import frames as frames_lib
 from jaxvid.stream import stream, teacher
-from jaxvid.tasks import first_frame, generate, player, trained
+from jaxvid.tasks import first_frame, generate, player, scripted, trained
 from jaxvid.tasks.bundle import CODECS, Bundle, open_weights
 from jaxvid.tasks.progress import progress, say
 
@@ -59,6 +59,10 @@ class Config:
     clips: number of captions, one video each.
     objects: objects per caption, 1 to 3. Captions of one object use
       combinations of shape, colour and motion that training never showed.
+    script: videos of several shots instead, measured by their last one and,
+      with the first one, for drift: 'follow_up' changes one thing from shot
+      to shot, 'returning' comes back to its first scene.
+    shots: of a script.
     batch: videos made side by side.
     seed: of captions and noise.
     window: seconds per window when a video is long enough for two.
@@ -73,6 +77,8 @@ class Config:
   parts: Parts = dataclasses.field(default_factory=Parts)
   clips: int = 1024
   objects: int = 1
+  script: Literal['', 'follow_up', 'returning'] = ''
+  shots: int = 3
   batch: int = 32
   seed: int = 0
   window: int = 5
@@ -94,24 +100,20 @@ def run(config: Config) -> None:
       raise UserError(f'{name} must be >= {least}, not {value}')
   if config.output:
     files.check_writable(pathlib.Path(config.output))
-  said = captioned(config.objects, config.clips, config.seed)
+  said = asked(config)
   sampler = Sampler.load(config.stream, open_parts(config))
   began = time.perf_counter()
   long_enough = config.stream.seconds >= 2 * config.window
+  long_enough = long_enough and not config.script
   what = findings.What(
     config.window if long_enough else 0, config.latents, config.probe_every
   )
   found = findings.Findings.none(what)
-  pictures = None
-  if sampler.settings.inputs.starts:
-    asked = described_scenes(config.objects, config.clips, config.seed)
-    scenes = [scene for scene, _ in asked]
-    pictures = first_pictures(scenes, sampler.size)
-  texts = [text for _, text in said]
-  clips = sampler.clips(texts, config.batch, config.seed, pictures)
-  items = zip(clips, (spec for spec, _ in said), strict=True)
+  reader = findings.read_script if config.script else findings.read
   reads = workers.ordered(
-    functools.partial(findings.read, what=what), items, processes(config)
+    functools.partial(reader, what=what),
+    videos(config, sampler, said),
+    processes(config),
   )
   with progress(len(said), 'clips') as update:
     for i, more in enumerate(reads):
@@ -142,6 +144,36 @@ def run(config: Config) -> None:
   if config.output:
     files.write_json(config.output, report)
     say(f'report: {config.output}')
+
+
+def asked(config: Config) -> list[Any]:
+  """What is asked for: `scripted.Story`, or (meaning, caption) pairs."""
+  if not config.script:
+    return captioned(config.objects, config.clips, config.seed)
+  return scripted.stories(
+    config.stream,
+    config.script,
+    config.shots,
+    config.objects,
+    config.clips,
+    config.seed,
+  )
+
+
+def videos(
+  config: Config, sampler: 'Sampler', said: list[Any]
+) -> Iterator[tuple[np.ndarray, Any]]:
+  """Every video with what it was to show."""
+  if config.script:
+    clips = scripted.clips(sampler, said, config.batch, config.seed)
+    return zip(clips, (story.shots for story in said), strict=True)
+  pictures = None
+  if sampler.settings.inputs.starts:
+    drawn = described_scenes(config.objects, config.clips, config.seed)
+    pictures = first_pictures([scene for scene, _ in drawn], sampler.size)
+  texts = [text for _, text in said]
+  clips = sampler.clips(texts, config.batch, config.seed, pictures)
+  return zip(clips, (spec for spec, _ in said), strict=True)
 
 
 def processes(config: Config) -> int:

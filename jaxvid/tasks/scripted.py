@@ -1,0 +1,122 @@
+"""Videos of scripts for measuring: many side by side, prompts by chunk."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxvid.data import scripts as data
+from jaxvid.data.shapes import captions as captions_lib
+from jaxvid.data.shapes import scene as scene_lib
+from jaxvid.data.shapes import script as script_lib
+from jaxvid.data.shapes.captions import Spec
+from jaxvid.errors import UserError
+from jaxvid.stream import stream, switch
+from jaxvid.tasks import generate
+
+if TYPE_CHECKING:
+  from jaxvid.tasks.evaluate import Sampler
+
+
+class Story(NamedTuple):
+  """What one video is to show.
+
+  Attributes:
+    prompts: one per chunk.
+    shots: (first frame, meaning of the caption) of every shot.
+  """
+
+  prompts: tuple[str, ...]
+  shots: tuple[tuple[int, Spec], ...]
+
+
+def stories(
+  config: generate.Config,
+  kind: str,
+  shots: int,
+  objects: int,
+  count: int,
+  seed: int,
+) -> list[Story]:
+  """Scripts of the shapes world that training never showed.
+
+  Args:
+    config: of the videos, for their length and chunks.
+    kind: 'follow_up' or 'returning', see `shapes.script`.
+    shots: per video.
+    objects: per scene.
+    count: number of scripts.
+    seed: of all of them.
+  """
+  if objects not in (1, 2, 3):
+    raise UserError(f'objects must be 1, 2 or 3, not {objects}')
+  frames, latents = generate.count_frames(config)
+  settings = scene_lib.SceneSettings(
+    split='heldout' if objects == 1 else 'all',
+    counts=tuple(float(n + 1 == objects) for n in range(objects)),
+    pan_probability=0.0,
+  )
+  starts = data.chunk_starts(latents, config.chunk)
+  told = []
+  for i in range(count):
+    rng = np.random.default_rng((seed, objects, i))
+    script = script_lib.sample_script(rng, kind, frames, settings, shots)
+    owner = script_lib.shot_of(script, starts)
+    specs = [captions_lib.parse(shot.caption) for shot in script.shots]
+    if None in specs:
+      continue
+    told.append(
+      Story(
+        tuple(script.shots[j].caption for j in owner),
+        tuple(
+          (shot.start, spec)
+          for shot, spec in zip(script.shots, specs, strict=True)
+          if spec is not None
+        ),
+      )
+    )
+  return told
+
+
+def clips(
+  sampler: 'Sampler', told: Sequence[Story], batch: int, seed: int
+) -> Iterator[np.ndarray]:
+  """Videos uint8 `[F, H, W, 3]` in the order of the stories.
+
+  A change of the prompt takes effect at its chunk, for the memory as
+  `sampler.config.switch.cache` says.
+  """
+  if sampler.request.schedule.bidirectional:
+    raise UserError('scripts need a stream; schedule=teacher makes whole clips')
+  for start in range(0, len(told), batch):
+    some = list(told[start : start + batch])
+    full = some + some[-1:] * (batch - len(some))
+    key = jax.random.fold_in(jax.random.key(seed), start)
+    columns = list(zip(*(story.prompts for story in full), strict=True))
+    yield from _batch(sampler, columns, key)[: len(some)]
+
+
+def _batch(sampler: 'Sampler', columns, key) -> np.ndarray:
+  """Videos `[B, F, H, W, 3]` of the prompts of every chunk."""
+  settings, params, decoder = sampler.settings, sampler.params, sampler.decoder
+  cache = sampler.config.switch.cache
+  text, negative = sampler.embed(columns[0])
+  state = stream.init(settings, params, text, key, negative)
+  past = switch.new_past(settings, state)
+  step, decoder_state, pieces = stream.jitted_step(settings), None, []
+  for i, prompts in enumerate(columns):
+    if i and prompts != columns[i - 1]:
+      ready = stream.encode_prompt(settings, params, *sampler.embed(prompts))
+      state, past = switch.switch(
+        settings, params, state, past, ready, switch.SwitchConfig(cache)
+      )
+    ticks = stream.chunk_ticks(settings.schedule, i)
+    state, x0 = step(params, state, ticks)
+    if cache != 'keep':
+      past = switch.jitted_remember(settings)(past, state, x0)
+    if decoder_state is None:
+      decoder_state = decoder.init_state(x0)
+    frames, decoder_state = decoder(x0, decoder_state, i == 0)
+    pieces.append(np.asarray(frames)[:, decoder.padding if i == 0 else 0 :])
+  return np.concatenate(pieces, 1)[:, : sampler.request.num_frames]
