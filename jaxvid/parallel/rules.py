@@ -22,4 +22,10 @@ TRANSFORMER = (
   (r'kernel$', P('fsdp')),
 )
 
+# The same over all devices that share a batch: nothing is held twice.
+FULLY_SHARDED = tuple(
+  (pattern, P(*(('fsdp', 'context') if a == 'fsdp' else a for a in spec)))
+  for pattern, spec in TRANSFORMER
+)
+
 REPLICATED = ()

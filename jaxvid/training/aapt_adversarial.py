@@ -14,6 +14,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import PartitionSpec
 
 from jaxvid.diffusion import flow
 from jaxvid.errors import UserError
@@ -54,6 +55,9 @@ class AdversarialConfig(AAPTConfig):
     extensions: further segments of a video; 0 = the first alone.
     overlap: latent frames of a segment that the next one's judge sees too.
     judge_optimizer: of the discriminator; the loop's is the generator's.
+    gather: hold all of the generator on every device while it rolls out, in
+      the type of the computation (*paper*: ZeRO 2), instead of collecting
+      its parameters for every frame.
   """
 
   judge: JudgeConfig
@@ -65,6 +69,7 @@ class AdversarialConfig(AAPTConfig):
   judge_optimizer: OptimizerConfig = dataclasses.field(
     default_factory=OptimizerConfig
   )
+  gather: bool = False
 
   def __post_init__(self):
     super().__post_init__()
@@ -101,7 +106,7 @@ def adversarial_task(config: AdversarialConfig) -> TrainTask:
     config=aapt_config.streamed(config),
     load=functools.partial(load, config),
     frozen=lambda: aapt_config.text_encoder(config),
-    rules=rules.TRANSFORMER,
+    rules=rules.FULLY_SHARDED,
   )
 
 
@@ -192,8 +197,11 @@ def gradients(config: AdversarialConfig, frozen, params, batch, key):
   settings = config.settings(*real.shape[2:4])
   stream_key, *keys = jax.random.split(key, config.extensions + 2)
   first = real[:, :1]
-  state = aapt_rollout.begin(settings, params['dit'], text, first, stream_key)
-  run = functools.partial(_segment, config, settings, params, text)
+  rolling = params['dit']
+  if config.gather:
+    rolling = whole(rolling, config.dtype)
+  state = aapt_rollout.begin(settings, rolling, text, first, stream_key)
+  run = functools.partial(_segment, config, settings, params, rolling, text)
   state, video, total = run(state, first, real, keys[0])
   if not config.extensions:
     return total
@@ -211,13 +219,26 @@ def gradients(config: AdversarialConfig, frozen, params, batch, key):
   return jax.tree.map(lambda leaf: leaf / (config.extensions + 1), total)
 
 
-def _segment(config, settings, params, text, state, before, real, key):
+def whole(params, dtype: str):
+  """All of a network on every device; matrices in the computation's type."""
+
+  def gather(path, leaf):
+    first, last = (str(getattr(path[at], 'key', '')) for at in (0, -1))
+    if last == 'kernel' and not first.startswith('time_'):  # float32 always
+      leaf = leaf.astype(dtype)
+    return jax.lax.with_sharding_constraint(leaf, PartitionSpec())
+
+  return jax.tree.map_with_path(gather, jax.lax.stop_gradient(params))
+
+
+def _segment(config, settings, params, rolling, text, state, before, real, key):
   """One segment of a video.
 
   Args:
     config: settings.
     settings: of the stream.
     params: of both networks.
+    rolling: the generator's, as the rollout wants them.
     text: encoded prompts.
     state: the stream before it.
     before: the newest frames before it, which are judged too; the first of
@@ -229,7 +250,7 @@ def _segment(config, settings, params, text, state, before, real, key):
     The stream after it, what is judged, and losses and gradients.
   """
   frames = real.shape[1] - before.shape[1]
-  after, clip = aapt_rollout.generate(settings, params['dit'], state, frames)
+  after, clip = aapt_rollout.generate(settings, rolling, state, frames)
 
   def make(dit):
     ready = stream.encode_prompt(settings, dit, text)

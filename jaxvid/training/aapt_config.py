@@ -23,6 +23,7 @@ from jaxvid.memory import MemoryConfig
 from jaxvid.memory.plan import ParallelPlan, parallel
 from jaxvid.models import conditioning
 from jaxvid.models.conditioning import InputConfig
+from jaxvid.models.dit import DiT
 from jaxvid.ops.attention.sliding import sliding
 from jaxvid.stream.stream import Settings
 from jaxvid.training import checkpoint, student
@@ -42,6 +43,7 @@ class AAPTConfig(StudentConfig):
     window: latent frames attended, the current one included.
     chunk: latent frames per evaluation.
     worker_count: processes that prepare batches.
+    backend: of attention.
   """
 
   stages: tuple[Stage, ...]
@@ -50,6 +52,17 @@ class AAPTConfig(StudentConfig):
   window: int = 30
   chunk: int = 1
   worker_count: int = 0
+  backend: str = 'xla'
+
+  @property
+  def network(self) -> DiT:
+    return DiT(
+      self.dit,
+      jnp.dtype(self.dtype),
+      self.scan,
+      self.remat,
+      backend=self.backend,
+    )
 
   def __post_init__(self):
     super().__post_init__()
@@ -74,6 +87,7 @@ class AAPTConfig(StudentConfig):
       dtype=self.dtype,
       remat=self.remat,
       inputs=self.inputs,
+      backend=self.backend,
     )
 
 
@@ -142,6 +156,7 @@ def grid_plan(
     clip.shape[3] // columns,
     config.dit.head_dim,
     None if ranges is None else jnp.asarray(ranges),
+    config.backend,
     theta=config.dit.rope_theta,
     grid=config.dit.rope_grid,
   )

@@ -219,6 +219,7 @@ def wan_stage(stage: str) -> dict[str, Any]:
   else:
     own |= _adversarial(stage, runs, dit.num_layers)
     own |= {'judge_optimizer': adversary, 'overlap': 5}  # about *paper*: 1 s
+    own['gather'] = True  # *paper*: ZeRO 2 while it rolls out
     if stage != 'adversarial':
       own['stages'][0]['sources'][0]['batch'] = 64  # *paper*
   adam = {  # *paper*
