@@ -7,10 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxvid.data.shapes.captions import Spec
-from jaxvid.evaluation import curves, lv_bench, probe, scorers
+from jaxvid.evaluation import curves, drift, lv_bench, probe, scorers
 from jaxvid.evaluation.generated import Tally, Timeline
 from jaxvid.evaluation.measures import Measures
 from jaxvid.evaluation.scorers import ScorerConfig
+
+
+FPS = drift.FPS
+DELAY = 2.0  # seconds that a stream has to follow a new caption
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +93,45 @@ def read_script(
   found = read(frames[start:], said, what)
   first = shots[1][0] if len(shots) > 1 else start
   found.measures.note(drifts(np.concatenate([frames[:first], frames[start:]])))
+  if len(shots) > 1:
+    found.measures.note(after_switch(frames, shots[-2][1], shots[-1]))
   return found
+
+
+def after_switch(
+  frames: np.ndarray, before: Spec, shot: tuple[int, Spec]
+) -> dict[str, float]:
+  """How far a video follows its last change of the caption.
+
+  Args:
+    frames: uint8 `[F, H, W, 3]`.
+    before: what the caption said.
+    shot: (first frame, what it says now).
+
+  Returns:
+    'met' and 'kept', see `measures.SWITCHED`: shares of the attributes of the
+    objects; not a number where too little is left to see, or where none of
+    them changed.
+  """
+  start, after = shot
+  rest = frames[start + round(DELAY * FPS) :]
+  values = {'met': math.nan, 'kept': math.nan}
+  if len(rest) < FPS or len(before.objects) != len(after.objects):
+    return values
+  verdicts = probe.score(probe.probe(rest), after)
+  right: dict[bool, list[bool]] = {True: [], False: []}
+  for name in probe.ATTRIBUTES:
+    judged = [
+      (getattr(old, name) != getattr(new, name))
+      for old, new in zip(before.objects, after.objects, strict=True)
+      if getattr(new, name) is not None
+    ]
+    for changed, good in zip(judged, verdicts[name], strict=True):
+      right[changed].append(bool(good))
+  for name, changed in (('met', True), ('kept', False)):
+    if right[changed]:
+      values[name] = float(np.mean(right[changed]))
+  return values
 
 
 def drifts(frames: np.ndarray) -> dict[str, float]:

@@ -31,7 +31,10 @@ DRIFTS = tuple(
   for form in ('', 'paper_')
   for metric in ('clarity', 'motion', 'aesthetic', 'background', 'subject')
 )
-CLIP = ('right', *VERDICTS, *SPEEDS, *PIXELS, *DRIFTS)
+# Of scripts in which one thing changes, from `findings.DELAY` seconds after it:
+# `met`: it is as the new caption says; `kept`: so is all else.
+SWITCHED = ('met', 'kept')
+CLIP = ('right', *VERDICTS, *SPEEDS, *PIXELS, *DRIFTS, *SWITCHED)
 CHUNK = (*PIXELS, 'colour', 'shape', 'motion', *SPEEDS)
 DIGITS = 5  # significant digits of what is written
 

@@ -4,6 +4,7 @@
 of one tick what to write, what to attend and how to rotate.
 """
 
+from jaxvid.memory.linear import LinearMemory
 from jaxvid.memory.memory import Memory, MemoryConfig
 from jaxvid.memory.plan import CachedPlan, ParallelPlan, parallel
 from jaxvid.memory.recache import (
@@ -15,6 +16,7 @@ from jaxvid.memory.recache import (
 
 __all__ = [
   'CachedPlan',
+  'LinearMemory',
   'Memory',
   'MemoryConfig',
   'ParallelPlan',

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from jaxvid.memory.linear import LinearMemory, LinearRecachePlan
 from jaxvid.memory.memory import Memory, MemoryConfig
 from jaxvid.memory.plan import CachedPlan, LayerCache
 from jaxvid.memory.slots import oldest_frame, slot_of
@@ -75,11 +76,11 @@ class RecachePlan:
 
 
 def recache_plan(
-  memory: Memory,
+  memory: Memory | LinearMemory,
   backend: str = 'xla',
   theta: float = 10_000.0,
   grid: tuple[int, int] | None = None,
-) -> RecachePlan:
+) -> RecachePlan | LinearRecachePlan:
   """Plan of a re-cache of everything the next chunk may attend.
 
   Equal to writing `held_frames` chunk by chunk into an empty memory, the
@@ -98,6 +99,8 @@ def recache_plan(
   """
   config, end = memory.config, memory.frame
   frames = held_frames(config, end)
+  if isinstance(memory, LinearMemory):
+    return memory.recache_plan(frames, backend, theta, grid)
   real = frames < end
   # Chunks begin at the same rest of `frame` by `chunk` as the next one.
   owner = jnp.where(real, (frames - end) // config.chunk, 1)

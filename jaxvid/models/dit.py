@@ -12,6 +12,7 @@ from einops import rearrange
 from flax import linen as nn
 
 from jaxvid.errors import UserError
+from jaxvid.memory import linear
 from jaxvid.memory.memory import Memory
 from jaxvid.memory.plan import parallel
 from jaxvid.models.dit_block import (
@@ -128,7 +129,8 @@ class DiT(nn.Module):
     config = self.config
     frames, height, width = x.shape[1], x.shape[2] // 2, x.shape[3] // 2
     if plan is None and memory is None:
-      plan = parallel(
+      whole = linear.parallel if config.linear else parallel
+      plan = whole(
         np.arange(frames),
         height,
         width,

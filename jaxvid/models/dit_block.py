@@ -40,6 +40,8 @@ class DiTConfig:
       stretched to (AAPT); None = positions count tokens (Wan2.1).
     fps: frames per second that the model is told (SkyReels-V2, which knows 16
       and anything else); 0 = it is told none.
+    linear: self-attention is linear (`ops.linear_attention`); its memory is
+      of constant size.
   """
 
   dim: int = 1536
@@ -56,6 +58,7 @@ class DiTConfig:
   rope_theta: float = 10_000.0
   rope_grid: tuple[int, int] | None = None
   fps: int = 0
+  linear: bool = False
 
   @property
   def head_dim(self) -> int:

@@ -61,6 +61,10 @@ class Settings:
       raise UserError(
         f'schedule {self.schedule.name!r} has no extra tick to defer'
       )
+    if self.config.linear and (self.deferred or self.memory.bank):
+      raise UserError(
+        'linear attention has a memory of its own: no deferred tick, no bank'
+      )
     if self.deferred and (self.scan or self.memory.spare or self.memory.bank):
       raise UserError(
         'a deferred tick needs an unrolled memory without spare slots or bank'

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxvid.diffusion import flow
 from jaxvid.diffusion.schedule import CLEAN
 from jaxvid.errors import UserError
-from jaxvid.memory import bank
+from jaxvid.memory import LinearMemory, bank
 from jaxvid.models import conditioning
 from jaxvid.models.dit import TextKV, text_kv
 from jaxvid.stream import deferred, staggered
@@ -52,6 +52,7 @@ __all__ = [
   'jitted_step',
   'latent_shape',
   'levels',
+  'new_memory',
   'prefill',
   'rollout',
   'start_from',
@@ -104,17 +105,7 @@ def init(
   negative: jax.Array | None = None,
 ) -> State:
   """A stream before its first chunk; arguments as in `encode_prompt`."""
-  config = settings.config
-  memory = bank.create(
-    dataclasses.replace(settings.memory, split=settings.fused),
-    batch=text.shape[0] * (2 if settings.guided else 1),
-    layers=config.num_layers,
-    heads=config.num_heads,
-    head_dim=config.head_dim,
-    text_dim=config.text_dim,
-    dtype=jnp.dtype(settings.dtype),
-    stacked=settings.scan,
-  )
+  memory = new_memory(settings, text.shape[0] * (2 if settings.guided else 1))
   ready = encode_prompt(settings, params, text, negative)
   # A copy: steps consume their state, but not the caller's key.
   data = jnp.copy(jax.random.key_data(key))
@@ -135,6 +126,27 @@ def start_from(
   inputs = conditioning.start(settings.inputs, shape, frame)
   # Copies: steps consume their state, but not the caller's frame.
   return state.replace(inputs=jax.tree.map(jnp.copy, inputs))
+
+
+def new_memory(settings: Settings, batch: int):
+  """An empty memory for `batch` samples, of the kind that the network has."""
+  config = settings.config
+  memory = dataclasses.replace(settings.memory, split=settings.fused)
+  sizes: dict[str, int] = {
+    'batch': batch,
+    'layers': config.num_layers,
+    'heads': config.num_heads,
+    'head_dim': config.head_dim,
+  }
+  if config.linear:
+    return LinearMemory.create(memory, **sizes, stacked=settings.scan)
+  return bank.create(
+    memory,
+    **sizes,
+    text_dim=config.text_dim,
+    dtype=jnp.dtype(settings.dtype),
+    stacked=settings.scan,
+  )
 
 
 def denoise(

@@ -249,8 +249,12 @@ def switch(
     return emptied(state, text), jax.tree.map(jnp.zeros_like, past)
   if settings.memory.bank is not None and config.cache == 'upstream':
     raise UserError(
-      "switch.cache='upstream' knows no bank; use 'recache', 'keep' or "
-      "'none'"
+      "switch.cache='upstream' knows no bank; use 'recache', 'keep' or 'none'"
+    )
+  if config.cache == 'upstream' and settings.config.linear:
+    raise UserError(
+      "switch.cache='upstream' rewrites keys and values, which linear "
+      "attention does not keep; use 'recache'"
     )
   if config.cache == 'recache':
     return jitted_recache(settings)(params, state, past, text), past

@@ -155,7 +155,8 @@ def _reading(path: str | pathlib.Path):
   """Opens a file; whatever is wrong with it becomes one clear line."""
   path = pathlib.Path(path).expanduser()
   try:
-    with np.load(path, allow_pickle=False) as data:
+    # Opened here: a damaged file would stay open.
+    with path.open('rb') as file, np.load(file, allow_pickle=False) as data:
       yield data
   except OSError as error:
     reason = error.strerror or 'not readable'

@@ -11,6 +11,7 @@ import numpy as np
 from jaxvid.data import loaders
 from jaxvid.data.tokenizer import Tokenizer
 from jaxvid.errors import UserError
+from jaxvid.memory import linear
 from jaxvid.memory.plan import ParallelPlan, parallel
 from jaxvid.models import text as text_lib
 from jaxvid.models.dit import DiT, DiTConfig
@@ -197,7 +198,7 @@ def forcing_plan(
   frames: int,
   height: int,
   width: int,
-) -> ParallelPlan:
+) -> ParallelPlan | linear.LinearParallelPlan:
   """What attends what: everything, the past, or the clean past.
 
   Args:
@@ -209,6 +210,18 @@ def forcing_plan(
     width: columns of tokens.
   """
   index = np.arange(frames)
+  if dit.linear:
+    if forcing == 'teacher':
+      index = np.concatenate([index, index])
+    return linear.parallel(
+      index,
+      height,
+      width,
+      dit.head_dim,
+      forcing,
+      chunk,
+      theta=dit.rope_theta,
+    )
   tokens, ranges = height * width, None
   if forcing == 'diffusion':
     ranges = jnp.asarray(block_causal(frames, chunk, tokens))

@@ -19,7 +19,7 @@ from flax import struct
 from jax.sharding import PartitionSpec as P
 
 from jaxvid.diffusion import describe, flow
-from jaxvid.memory import Memory
+from jaxvid.memory import LinearMemory, Memory
 from jaxvid.models import text as text_lib
 from jaxvid.stream import stream, switch
 from jaxvid.stream.stream import State
@@ -35,6 +35,9 @@ _BATCH = ('data', 'fsdp')
 # Videos are split over the devices as batches are.
 RULES = (
   (r'video/memory/[kv](/\d+)?$', P(_BATCH, None, None, None)),
+  # The sums of linear attention: values, then keys.
+  (r'video/memory/\w+/(\d+/)?(0|values)$', P(_BATCH, None, None, None)),
+  (r'video/memory/\w+/(\d+/)?(1|keys)$', P(_BATCH, None, None)),
   (r'video/(past/\w+|before)$', P(_BATCH, None, None, None, None)),
   (r'video/tail/(noisy|clean)$', P(_BATCH, None, None, None, None)),
   (r'video/(prompt|follow)$', P(_BATCH, None, None)),
@@ -59,7 +62,7 @@ class Video:
     before: the latents before those, up to 3 `[B, <= 3, H, W, C]`.
   """
 
-  memory: Memory
+  memory: Memory | LinearMemory
   past: Past
   prompt: jax.Array
   follow: jax.Array
@@ -85,15 +88,7 @@ def empty(config: DistillConfig) -> Video:
   assert config.long is not None
   settings, batch = config.student, config.data.batch
   dit, overlap = config.dit, config.long.overlap
-  memory = Memory.create(
-    settings.memory,
-    batch=batch,
-    layers=dit.num_layers,
-    heads=dit.num_heads,
-    head_dim=dit.head_dim,
-    dtype=jnp.dtype(config.dtype),
-    stacked=config.scan,
-  )
+  memory = stream.new_memory(settings, batch)
   picture = (*config.size, dit.out_dim)
   held = config.sink + config.window
   text = jnp.zeros((batch, dit.text_len, dit.text_dim))
