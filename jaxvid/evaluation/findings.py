@@ -12,7 +12,6 @@ from jaxvid.evaluation.generated import Tally, Timeline
 from jaxvid.evaluation.measures import Measures
 from jaxvid.evaluation.scorers import ScorerConfig
 
-
 FPS = drift.FPS
 DELAY = 2.0  # seconds that a stream has to follow a new caption
 
