@@ -37,7 +37,7 @@ def tick(settings: Settings, params, x, t, context_t, state: State):
   plan = pair_plan(
     state.memory, frames, settings.backend, config.rope_theta, config.rope_grid
   )
-  both = jnp.concatenate([state.pending, x], 1)
+  both = jnp.concatenate([state.pending.astype(x.dtype), x], 1)
   if isinstance(t, Modulation):
     t = jax.tree.map(functools.partial(_per_frame, frames), context_t, t)
   else:

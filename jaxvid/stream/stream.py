@@ -204,7 +204,8 @@ def denoise(
     if settings.schedule.extra != CLEAN:
       x = flow.add_noise(x0, renoise[-1], ticks.context_sigma)
     if settings.deferred:
-      pending = x
+      # As the network will read it; a second x0 would be a copy.
+      pending = x.astype(settings.dtype)
     else:
       _, memory = velocity(
         settings, params, x, context_t, state.text, memory, plan, state.inputs

@@ -58,7 +58,7 @@ def ahead(
   states = [state]
   if settings.deferred and state.pending is None:
     shape = stream.latent_shape(settings, state)
-    pending = jax.ShapeDtypeStruct(shape, 'float32')
+    pending = jax.ShapeDtypeStruct(shape, jax.numpy.dtype(settings.dtype))
     states.append(state.replace(pending=pending))
   for ticks in every:
     for before in states:

@@ -45,7 +45,7 @@ def _compiled(schedule, layers, deferred=False):
     lambda p, x: stream.init(settings, p, x, jax.random.key(0)), params, text
   )
   if deferred:
-    pending = jax.ShapeDtypeStruct(LATENT, jnp.float32)
+    pending = jax.ShapeDtypeStruct(LATENT, jnp.bfloat16)
     state = state.replace(pending=pending)
   ticks = jax.tree.map(jnp.asarray, stream.chunk_ticks(schedule, 0))
   return h200.compile(
