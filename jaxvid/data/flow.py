@@ -54,6 +54,8 @@ def flow(before: np.ndarray, after: np.ndarray, window: int = 7) -> np.ndarray:
   Returns:
     u with after(x + u) = before(x); 0 for pictures without detail.
   """
+  if min(before.shape) < 2:
+    return np.zeros((*before.shape, 2), np.float32)
   pyramid = [(before.astype(np.float32), after.astype(np.float32))]
   while min(pyramid[-1][0].shape) >= 2 * _COARSEST:
     pyramid.append(tuple(_half(image) for image in pyramid[-1]))

@@ -30,7 +30,7 @@ class ScorerConfig:
     subject: embedding of a frame or a cut-out subject. Learned: DINO ViT-B/16.
     background: embedding of a frame. Learned: CLIP ViT-B/32.
     misfit: of a frame with its two neighbours, 0..255; light or your own.
-    segmenter: where the subject is: centre (a guess), shapes (exact on the
+    segmenter: where the subject is: centre (a guess), shapes (for the
       shapes world), none (everywhere) or your own.
     still: background that moves less than this share of the picture's short
       side per frame is static.

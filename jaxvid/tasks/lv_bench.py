@@ -57,6 +57,8 @@ def run(config: Config) -> None:
     raise UserError('which videos? Give --config.videos=FOLDER')
   folder = pathlib.Path(config.videos).expanduser()
   output = pathlib.Path(config.output or folder / 'lv_bench').expanduser()
+  if not config.scripts.source:
+    video_set.find(folder)  # Says what is wrong before anything is written.
   files.check_writable(output / 'summary.json')
   if config.scripts.source:
     from jaxvid.tasks import scripts

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxvid.data import chat, files, video
+from jaxvid.data import chat, files, tokenizer, video
 from jaxvid.data.chat import ChatConfig
 from jaxvid.data.videos import work
 from jaxvid.errors import UserError
@@ -138,7 +138,7 @@ def describe(
     context = CONTEXT.format(previous_description=previous) + '\n'
     question = (context if previous else '') + INSTRUCTION
     answer = chat.ask(config.chat, ROLE, question, sleep, images)
-    previous = ' '.join(answer.split()).strip('"')
+    previous = tokenizer.clean(tokenizer.clean(answer).strip('"'))
     raw.append(previous)
   aligned = align(raw, config, sleep) if config.align else None
   files.write_json(
