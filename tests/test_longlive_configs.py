@@ -1,0 +1,105 @@
+"""LongLive's recipes, ablations and measurements fit together."""
+
+import pathlib
+
+import pytest
+
+from jaxvid import config as config_lib
+from jaxvid import config_files, main
+from jaxvid.errors import UserError
+from jaxvid.models.dit import WAN_1_3B
+from jaxvid.tasks import ablate, longlive_ablations
+from jaxvid.training import long_tuning
+
+ROOT = pathlib.Path(__file__).parent.parent
+ABLATIONS = sorted(
+  path.stem for path in (ROOT / 'configs/ablations').glob('longlive_*.py')
+)
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch):
+  monkeypatch.chdir(ROOT)
+
+
+def load(spec, overrides=()):
+  config, _ = config_files.load_config(spec)
+  task = main.task_module(config.task)
+  with config.unlocked():
+    del config['task']
+  config_lib.complete(task.Config, config)
+  main.override(config, [f'--config.{o}' for o in overrides])
+  return config_lib.from_dict(task.Config, config)
+
+
+@pytest.mark.parametrize('size', ['nano', 'small'])
+@pytest.mark.parametrize('seconds, clips', [('60', 13), ('240', 53)])
+def test_stage_two_goes_on_from_stage_one(size, seconds, clips):
+  first = load(f'configs/shapes/longlive_init.py:{size}')
+  second = load(f'configs/shapes/longlive_long.py:{size},{seconds}')
+  assert second.distill.weights.student == first.export
+  for name in ('dit', 'schedule', 'sink', 'window', 'positions', 'rollout'):
+    a, b = (getattr(c.distill, name) for c in (first, second))
+    assert a == b, name
+  assert (first.distill.sink, first.distill.window) == (3, 9)
+  assert second.distill.long.latents == 4 * int(seconds)
+  assert long_tuning.clip_count(second.distill) == clips
+  assert second.distill.lora and not first.distill.lora
+
+
+def test_the_values_of_the_paper():
+  first = load('configs/wan/longlive_init.py')
+  second = load('configs/wan/longlive_long.py')
+  distill = second.distill
+  assert distill.weights.student == first.export
+  assert distill.dit == WAN_1_3B
+  assert (distill.lora.rank, distill.lora.alpha) == (256, 256.0)
+  rates = second.loop.optimizer, distill.critic_optimizer
+  assert [r.learning_rate for r in rates] == [1e-5, 2e-6]
+  assert [(r.beta1, r.beta2) for r in rates] == [(0.0, 0.999)] * 2
+  assert (distill.sink, distill.window, distill.chunk) == (3, 9, 3)
+  assert (distill.data.batch, second.loop.ema_decay) == (64, 0.99)
+  assert (second.loop.steps, distill.long.latents) == (3000, 240)
+  # Switches at 21, 39, ..., 219 latents, 5 s to 55 s.
+  assert long_tuning.clip_count(distill) == 13
+  assert load('configs/wan/longlive_long.py:240').distill.long.latents == 960
+
+
+def test_variants_differ_in_one_thing():
+  base = load('configs/shapes/longlive_long.py:nano').distill
+  assert load('configs/shapes/longlive_long.py:nano,full').distill.lora is None
+  short = load('configs/shapes/longlive_long.py:nano,short').distill
+  naive = load('configs/shapes/longlive_long.py:nano,naive').distill
+  assert short.long is naive.long is None
+  assert short.rollout == base.rollout
+  assert naive.frames == base.long.latents
+  plain = load('configs/shapes/longlive_long.py:nano,sink0').distill
+  assert (plain.sink, plain.window) == (0, 12)
+  with pytest.raises(UserError, match="no variant 'x'"):
+    load('configs/shapes/longlive_long.py:nano,x')
+
+
+@pytest.mark.parametrize('name', ABLATIONS)
+def test_ablations_train_everything_that_they_start_from(name):
+  config = load(f'configs/ablations/{name}.py')
+  made = set()
+  for stage in ablate.stages_of(config):
+    told = dict(o.split('=', 1) for o in stage.overrides)
+    if stage.name.startswith('train_'):
+      start = told.get('distill.weights.student')
+      assert start is None or start in made, stage.name
+      made.add(told['export'])
+      load(stage.config, stage.overrides)
+    else:
+      assert told['stream.weights'] in made
+      measured = load(stage.config, stage.overrides)
+      assert measured.stream.schedule == 'self_forcing'
+
+
+def test_every_training_is_used():
+  used = {
+    arm.training
+    for name in ABLATIONS
+    for arm in load(f'configs/ablations/{name}.py').arms
+  }
+  assert used == set(longlive_ablations.TRAININGS)
