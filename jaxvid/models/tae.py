@@ -109,12 +109,16 @@ class _MemoryBlock(nn.Module):
     conv = functools.partial(
       _Conv, self.features, dtype=self.dtype, out_first=self.out_first
     )
-    y = jnp.concatenate([x, past], axis=-1)
+    y, state = jnp.concatenate([x, past], axis=-1), x[:, -1:]
+    if self.out_first:
+      # As in `vae_layers.CausalConv3D`: a donated state is not copied.
+      y = jax.lax.optimization_barrier(y)
+      state = y[:, -1:, ..., : x.shape[-1]]
     y = nn.relu(conv(gain=2.0, name='conv_0')(y)[0])
     y = nn.relu(conv(gain=2.0, name='conv_2')(y)[0])
     # Nine blocks in a row must not let the features grow without bound.
     y = conv(gain=0.1, name='conv_4')(y)[0]
-    return nn.relu(y + x), x[:, -1:]
+    return nn.relu(y + x), state
 
 
 class _Pool(nn.Module):

@@ -201,6 +201,10 @@ class CausalConv3D(nn.Module):
         b, _, *rest = x.shape
         state = jnp.zeros((b, _HISTORY, *rest), x.dtype)
       x = jnp.concatenate([state, x], axis=1)
+      if self.out_first:
+        # The old state has been read before the new one is written, which
+        # may then take its place in a donated buffer, without a copy.
+        x = jax.lax.optimization_barrier(x)
       state = x[:, -_HISTORY:]
     y = temporal_conv(x, kernel, 1, self.form, self.out_first)
     return y + bias.astype(self.dtype), state

@@ -7,6 +7,7 @@ A bundle is a folder with `config.json`,
                "tokenizer": "../shapes_tokenizer"}}
 
 whose parts are folders written by `storage.weights.save`, or a
+bundle that names another, its `base`, for the parts that it lacks, or a
 folder of Wan2.1-family weights as published. Parts are read when asked for.
 """
 
@@ -30,6 +31,8 @@ from jaxvid.data.tokenizer import Tokenizer
 from jaxvid.errors import UserError
 from jaxvid.models import tae, vae
 from jaxvid.models.layers import unstack_layers
+from jaxvid.ops.quantized import QuantizedKernel
+from jaxvid.quantization import tree as quantized
 from jaxvid.training import checkpoint
 
 FORMAT = 'jaxvid-bundle-1'
@@ -74,10 +77,19 @@ class Bundle:
   def shapes(self, kind: str, dtype: str) -> Any:
     """Shapes of a part's parameters as `place` would leave them."""
     tree = specs.abstract(kind, self.configure(kind))
-    return jax.tree.map_with_path(
+    tree = jax.tree.map_with_path(
       lambda path, x: jax.ShapeDtypeStruct(x.shape, _type(path, x, dtype)),
       tree,
     )
+    if kind != 'dit' or not self.head().get('quantization'):
+      return tree
+
+    def eight_bits(name, leaf):
+      if not quantized.LAYER.fullmatch(name):
+        return leaf
+      return jax.ShapeDtypeStruct(leaf.shape, jnp.int8)
+
+    return quantized.replace(tree, eight_bits)
 
   def place(
     self, kind: str, dtype: str, arrange: Callable[[Any], Any] = dict
@@ -94,12 +106,18 @@ class Bundle:
     """
 
     def put(path, x):
+      if isinstance(x, QuantizedKernel):
+        return quantized.placed(x, dtype)
       # A copy, since what was read may be a view of a mapped file; through
       # numpy, since restored arrays are committed to a device, and a program
       # is compiled again for every mixture of committed and other arguments.
       return jnp.array(np.asarray(x), _type(path, x, dtype))
 
-    return jax.tree.map_with_path(put, arrange(self.read(self.need(kind))))
+    return jax.tree.map_with_path(
+      put,
+      arrange(self.read(self.need(kind))),
+      is_leaf=lambda x: isinstance(x, QuantizedKernel),
+    )
 
 
 def _type(path, x, dtype: str) -> jnp.dtype:
@@ -143,7 +161,7 @@ def open_bundle(
           f'{folder} is a jaxvid bundle; checkpoint, use_ema, lora and '
           'lora_alpha go with folders of Wan2.1-family weights'
         )
-      return _ours(folder, head)
+      return _derived(folder, head) if 'base' in head else _ours(folder, head)
   if lora_alpha is not None and not lora:
     raise UserError(f'lora_alpha={lora_alpha:g} needs a lora')
   return _wan(folder, checkpoint, lora, use_ema, lora_alpha)
@@ -271,8 +289,11 @@ def _ours(folder: pathlib.Path, head: Mapping[str, Any]) -> Bundle:
       params = params[kind]
     if kind in ('dit', 'text'):
       params = unstack_layers(params)
-    where = str(places[kind])
-    checkpoint.check_tree(params, specs.abstract(kind, configure(kind)), where)
+    where, plain = str(places[kind]), params
+    if scheme := describe(kind).get('quantization'):
+      params = quantized.decode(params, scheme.get('mode', ''))
+      plain = quantized.unquantized(params)
+    checkpoint.check_tree(plain, specs.abstract(kind, configure(kind)), where)
     return params
 
   return Bundle(
@@ -285,6 +306,27 @@ def _ours(folder: pathlib.Path, head: Mapping[str, Any]) -> Bundle:
       tokens, configure('dit').text_len if 'dit' in places else None
     ),
     head=lambda: describe('dit') if 'dit' in places else {},
+  )
+
+
+def _derived(folder: pathlib.Path, head: Mapping[str, Any]) -> Bundle:
+  """Some parts of its own, the others those of a `base`: a folder or name."""
+  near = folder / str(head['base'])
+  base = open_bundle(str(near if near.is_dir() else head['base']))
+  parts = {**head.get('parts', {}), 'tokenizer': '.'}
+  own = _ours(folder, {'parts': parts, 'size': base.size})
+
+  def holder(kind: str) -> Bundle:
+    return own if kind in own.kinds else base
+
+  return Bundle(
+    where=str(folder),
+    kinds=own.kinds | base.kinds,
+    size=base.size,
+    configure=lambda kind: holder(kind).configure(kind),
+    read=lambda kind: holder(kind).read(kind),
+    tokenizer=base.tokenizer,
+    head=holder('dit').head,
   )
 
 
@@ -334,6 +376,7 @@ def save_bundle(
   folder: str | os.PathLike,
   parts: Mapping[str, str],
   size: tuple[int, int],
+  base: str = '',
 ) -> None:
   """Writes the `config.json` that makes a folder a bundle.
 
@@ -341,8 +384,12 @@ def save_bundle(
     folder: of the bundle.
     parts: kind or 'tokenizer' -> folder of the part, relative to `folder`.
     size: (height, width) of its videos in pixels.
+    base: bundle or folder of weights that has all other parts; relative to
+      `folder`, or the name of a packaged one.
   """
   head = {'format': FORMAT, 'parts': dict(parts), 'size': list(size)}
+  if base:
+    head['base'] = base
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   text = json.dumps(head, indent=2, sort_keys=True)

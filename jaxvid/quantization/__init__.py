@@ -1,0 +1,1 @@
+"""Weights, and inputs of linear layers, in 8 bits."""
