@@ -53,14 +53,17 @@ class Config:
     height: of the frames in pixels; 0 for the model's own.
     width: of the frames in pixels; 0 for the model's own.
     schedule: digits (`4322222`), raw time steps (`1000,750,500,250`), or
-      self_forcing, causvid, legacy, euler, teacher (the whole clip at once).
+      self_forcing, causvid, legacy, euler, magi, pavdm, teacher (the whole
+      clip at once).
     shift: of raw time steps; 0 for the default, 5.
     commit: `clean`, `last`, `extra(t)`; empty for the schedule's own rule.
     cyclic: longer videos repeat the whole schedule, not its last chunk.
     warped: listed time steps are shifted already.
     table: snap noise levels to the published table (parity only).
-    steps: of `euler` (16) and `teacher` (50); 0 for these.
+    steps: of `euler` (16), `teacher` (50), `magi` (64) and `pavdm` (48); 0
+      for these.
     solver: of `teacher`.
+    flight: chunks denoised at once by `magi` (4) and `pavdm` (8); 0 for these.
     guidance: weight w in u + w (c - u); 1 is off and twice as fast.
     chunk: latent frames denoised together (4 frames each).
     sink: first latent frames, always remembered.
@@ -69,6 +72,8 @@ class Config:
     bank: further past chunks are seen again when their prompts are like the
       current one; none: only sink and window are remembered.
     noise: what chunks begin from: noise of their own, or shared and shuffled.
+    restart: every chunk begins with the frame that the last one ended on,
+      encoded alone (BlockVid's chunks of 1 + T frames).
     first_frame: picture that the video starts from.
     starter: text-to-video model that makes the first frame, for models that
       start from one, where no picture is given.
@@ -104,6 +109,7 @@ class Config:
   table: bool = False
   steps: int = 0
   solver: Update = 'unipc'
+  flight: int = 0
   guidance: float = 1.0
   chunk: int = 3
   sink: int = 3
@@ -111,6 +117,7 @@ class Config:
   positions: Literal['absolute', 'relative'] = 'absolute'
   bank: BankConfig | None = None
   noise: StartNoise = FRESH
+  restart: bool = False
   first_frame: str = ''
   starter: str = ''
   recycled: bool = False
@@ -175,6 +182,7 @@ def check(config: Config) -> Request:
       config.table,
       config.steps,
       config.solver,
+      config.flight,
     )
   )
   num_frames, latents = count_frames(config)
@@ -198,6 +206,9 @@ def check(config: Config) -> Request:
       'or a video'
     )
   num_chunks = -(-latents // chunk)
+  if config.restart:
+    steering.check_restart(config, schedule)
+    num_chunks = steering.restarted_chunks(config, num_frames)
   cues = steering.check(config, schedule, num_chunks)
   first = cues.pop(0, config.prompt)
   output = output_path(config, first)

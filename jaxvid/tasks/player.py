@@ -72,6 +72,10 @@ def prepare(config: 'Config', request: 'Request') -> Playback:
   model, encode, latents, piece = load(config, request)
   if request.schedule.bidirectional:
     return clip(model, piece)
+  if config.restart:
+    from jaxvid.tasks import restarted
+
+    return restarted.play(config, request, model, encode, latents)
   if request.steered:
     from jaxvid.tasks import live
 

@@ -95,6 +95,32 @@ def check(
   return script_cues(config, num_chunks)
 
 
+def check_restart(config: 'Config', schedule: Schedule) -> None:
+  """UserError for settings that do not go with restarted chunks."""
+  if config.chunk < 2:
+    raise UserError(
+      'restart=true needs chunks of at least 2 latents, the first of which is '
+      f'given, not {config.chunk}'
+    )
+  if schedule.bidirectional or schedule.flight > 1:
+    raise UserError(
+      f'restart=true needs one chunk after the other, not schedule='
+      f'{schedule.name}'
+    )
+  if config.video or config.state.save or config.state.resume:
+    raise UserError('restart=true goes with neither video nor saved streams')
+  if config.switch.live or (
+    config.switch.script and config.switch.cache != 'keep'
+  ):
+    raise UserError("restart=true takes scripts with switch.cache='keep' alone")
+
+
+def restarted_chunks(config: 'Config', num_frames: int) -> int:
+  """Chunks of T frames each, and one frame more in front of a first one."""
+  each = 4 * (config.chunk - 1)
+  return max(1, -(-(num_frames - (not config.first_frame)) // each))
+
+
 def script_cues(config: 'Config', num_chunks: int) -> dict[int, str]:
   """Chunk -> prompt of the script that a config names, if any."""
   options = config.switch
@@ -104,7 +130,9 @@ def script_cues(config: 'Config', num_chunks: int) -> dict[int, str]:
   fresh = not (config.first_frame or config.video)
   cues = prompt_script.read_script(path, options.line, options.frames, fresh)
   try:
-    return prompt_script.by_chunk(cues, config.chunk, num_chunks)
+    # The first latent of a restarted chunk is known already.
+    chunk = config.chunk - config.restart
+    return prompt_script.by_chunk(cues, chunk, num_chunks)
   except UserError as error:
     raise UserError(f'script {path}: {error}') from None
 

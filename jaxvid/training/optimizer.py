@@ -12,7 +12,7 @@ import optax.contrib
 from jaxvid.errors import UserError
 
 KINDS = ('adamw', 'muon', 'rmsprop')
-SCHEDULES = ('cosine', 'constant', 'linear')
+SCHEDULES = ('cosine', 'constant', 'linear', 'step')
 # Leaves that scale or shift: pulling them to zero would change what a layer
 # is, not regularise it. Named, because a stacked layer adds an axis to them.
 NO_DECAY = ('bias', 'scale', 'gamma', 'modulation')
@@ -28,7 +28,8 @@ class OptimizerConfig:
       of AdamW's, so one learning rate serves both. 'rmsprop' (APT, AAPT) has
       no first moment and corrects no bias: its first steps are larger.
     learning_rate: peak learning rate.
-    schedule: what follows the warm-up: 'cosine', 'linear' or 'constant'.
+    schedule: what follows the warm-up: 'cosine', 'linear', 'constant', or
+      'step', which falls to the last rate half-way.
     warmup_steps: linear warm-up from 0.
     final_fraction: last learning rate as a part of the peak (not used by
       'constant').
@@ -84,6 +85,10 @@ def schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
     main = optax.cosine_decay_schedule(peak, rest, config.final_fraction)
   elif config.schedule == 'linear':
     main = optax.linear_schedule(peak, peak * config.final_fraction, rest)
+  elif config.schedule == 'step':
+    main = optax.piecewise_constant_schedule(
+      peak, {rest // 2: config.final_fraction}
+    )
   else:
     main = optax.constant_schedule(peak)
   if not warmup:

@@ -1,0 +1,52 @@
+"""Measures streams of several shots that return to their first scene.
+
+  python -m jaxvid.main --config=configs/evaluate/returning.py \
+    --config.stream.weights=runs/shapes/nano/blockvid_stage2_weights
+  python -m jaxvid.main --config=configs/evaluate/returning.py:follow_up
+
+60 s in three shots, A, B and A again (`follow_up`: three shots, each changes
+one thing), a prompt per chunk. The probe reads the last shot against its
+caption; Video Drift Error, in both forms, is that of the first and the last
+shot, one after the other. The memory is BlockVid's; `stream.bank.retrieval`,
+`tau` and `retrieved` make it a rolling or a dynamic sparse one. Its runtime
+has not been measured.
+"""
+
+from ml_collections import config_dict
+
+from jaxvid.tasks import presets
+from jaxvid.training import block_recipes, shapes
+
+
+def get_config(arg: str = '') -> config_dict.ConfigDict:
+  return config_dict.ConfigDict(
+    {
+      'task': 'evaluate',
+      'stream': {
+        **presets.CAUSAL,
+        'weights': 'runs/shapes/nano/blockvid_stage2_weights',
+        'seconds': 60.0,
+        'sink': 0,
+        'window': 9,
+        'bank': {
+          **block_recipes.BANK,
+          'recent_probes': 16,
+          'random_probes': 16,
+          'evict': 'redundant',  # *ours*: a chunk of every scene stays
+        },
+        'noise': {'shuffle': 4, 'shared': True},
+        'switch': {'cache': 'keep'},
+      },
+      'parts': {
+        'tokenizer': shapes.TOKENIZER,
+        'decoder': shapes.VAE,
+        'size': (64, 64),
+      },
+      'script': arg or 'returning',
+      'clips': 128,
+      'objects': 1,
+      'batch': 16,
+      'seed': 0,
+      'output': '',
+    }
+  )
