@@ -1,0 +1,1 @@
+"""Our own attention kernel for Hopper GPUs, in Pallas Mosaic GPU."""
