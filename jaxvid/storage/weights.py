@@ -5,7 +5,9 @@ them before it writes and holds them twice while it reads, so that it takes
 two to three times the size of the weights.
 """
 
+import asyncio
 import contextlib
+import itertools
 import json
 import logging
 import os
@@ -29,6 +31,8 @@ FORMAT = 'jaxvid-params-1'
 # Bytes of a piece of a tensor, of the tensors handled at once, and of a data
 # file: what is held in memory beside the weights.
 _CHUNK, _BATCH, _FILE = 1 << 22, 1 << 24, 1 << 26
+# Batches read at the same time.
+_READERS = 4
 Place = Callable[[np.ndarray], Any]
 
 
@@ -153,14 +157,16 @@ class _InBatches(ocp.type_handlers.NumpyHandler):
       x.dtype.itemsize * int(np.prod(x.shape))
       for x in await self.metadata(infos)
     ]
+    read = super().deserialize
     placed = []
-    for batch in _batches(sizes):
-      arrays = await super().deserialize(
-        [infos[i] for i in batch], [args[i] for i in batch]
+    for few in itertools.batched(_batches(sizes), _READERS):
+      found = await asyncio.gather(
+        *(read([infos[i] for i in b], [args[i] for i in b]) for b in few)
       )
+      arrays = [self._place(x) for batch in found for x in batch]
+      del found
       # Arrays on their way to a device would be held twice.
-      placed += jax.block_until_ready([self._place(x) for x in arrays])
-      del arrays
+      placed += jax.block_until_ready(arrays)
     return placed
 
 

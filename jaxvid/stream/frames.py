@@ -7,7 +7,7 @@ travel to the host, chunk i + 1 is being computed.
 import dataclasses
 import functools
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -144,6 +144,7 @@ def frames(
   decoder: Decoder,
   num_chunks: int | None = None,
   decoder_state: Any = None,
+  step: Callable | None = None,
 ) -> Iterator[np.ndarray]:
   """Streams a video: uint8 frames of one chunk after the other.
 
@@ -157,11 +158,12 @@ def frames(
     num_chunks: when to stop; None goes on for ever.
     decoder_state: where the video goes on after given latents (see
       `decode`); None starts a video, whose first chunk is 3 frames shorter.
+    step: the chunk function if it was prepared; None: `jitted_step`.
 
   Yields:
     `[B, n, H, W, 3]` uint8, n = 4 x chunk (less 3 at the very start).
   """
-  step, index = jitted_step(settings), 0
+  step, index = step or jitted_step(settings), 0
   first = decoder_state is None
   pending = []
   while num_chunks is None or index < num_chunks:

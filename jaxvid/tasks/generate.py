@@ -83,6 +83,10 @@ class Config:
     state: where the stream is kept, and what it goes on from.
     memory_gb: device memory to stay within; 0 for no limit.
     dtype: of the computation; empty: bfloat16 on a GPU, float32 elsewhere.
+    fast: parameters in the streaming layout (`models.fused`); none: on a GPU.
+    deferred: the extra tick of a chunk, if the schedule has one, runs inside
+      the next chunk's first tick, and frames leave one pass earlier.
+    exported: keep the traced stream beside the weights, for a quicker start.
     explain: print the schedule and stop.
   """
 
@@ -126,6 +130,9 @@ class Config:
   state: Saving = dataclasses.field(default_factory=Saving)
   memory_gb: float = 0.0
   dtype: Literal['', 'float32', 'bfloat16'] = ''
+  fast: bool | None = None
+  deferred: bool = False
+  exported: bool = False
   explain: bool = False
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import pathlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,11 +17,12 @@ from jaxvid.diffusion import solvers
 from jaxvid.errors import UserError
 from jaxvid.memory import MemoryConfig
 from jaxvid.models import text as text_lib
+from jaxvid.models.fused import fuse
 from jaxvid.stream import frames as frames_lib
 from jaxvid.stream import stream, teacher
 from jaxvid.stream.frames import Decoder
 from jaxvid.stream.stream import Settings
-from jaxvid.tasks import budget, first_frame, steering, trained
+from jaxvid.tasks import budget, first_frame, startup, steering, trained
 from jaxvid.tasks.bundle import CODECS, Bundle, open_bundle
 from jaxvid.tasks.progress import progress, say
 
@@ -57,6 +59,7 @@ class Model:
     text: encoded prompt `[1, T, D]`.
     negative: encoded negative prompt, None without guidance.
     key: of all noise.
+    exports: folder of exported streams; None: there are none.
   """
 
   settings: Settings
@@ -65,6 +68,7 @@ class Model:
   text: jax.Array
   negative: jax.Array | None
   key: jax.Array
+  exports: pathlib.Path | None = None
 
 
 def prepare(config: 'Config', request: 'Request') -> Playback:
@@ -129,15 +133,18 @@ def load(config: 'Config', request: 'Request') -> Loaded:
   latents = encode_frames(bundle, given, settings.dtype)
   if latents is None and settings.inputs.starts:
     latents = first_frame.made(config, size, settings.config.out_dim)
+  params = bundle.place('dit', settings.dtype)
+  settings, params = quickened(config, settings, params)
   model = Model(
     settings=settings,
-    params=bundle.place('dit', settings.dtype),
+    params=params,
     decoder=make_decoder(
       config.decoder, bundle, settings, measures.decode, config.decoder_device
     ),
     text=embeds[:1],
     negative=embeds[1:] if settings.guided else None,
     key=jax.random.key(config.seed),
+    exports=startup.folder(config.weights) if config.exported else None,
   )
   return Loaded(model, encode, latents, measures.decode)
 
@@ -232,6 +239,23 @@ def stream_settings(
     noise=config.noise,
     inputs=inputs,
   )
+
+
+def quickened(
+  config: 'Config', settings: Settings, params: Any
+) -> tuple[Settings, Any]:
+  """Settings and parameters of the same stream, as fast as it goes."""
+  on_gpu = jax.default_backend() == 'gpu'
+  fused = on_gpu if config.fast is None else config.fast
+  if fused:
+    params = fuse(settings.config, params, jnp.dtype(settings.dtype))
+  settings = dataclasses.replace(
+    settings,
+    fused=fused,
+    backend='auto' if on_gpu else settings.backend,
+    deferred=config.deferred and settings.schedule.extra is not None,
+  )
+  return settings, params
 
 
 def _aligned(
@@ -393,7 +417,7 @@ def start_stream(
 ) -> Playback:
   """Fills the memory with what is given and compiles every kind of chunk."""
   state, before, decoder_state = begin_stream(model, given)
-  compile_stream(model, state, num_chunks)
+  step = compile_stream(model, state, num_chunks)
   frames = frames_lib.frames(
     model.settings,
     model.params,
@@ -401,6 +425,7 @@ def start_stream(
     model.decoder,
     num_chunks,
     decoder_state,
+    step,
   )
   return Playback(before, frames)
 
@@ -426,19 +451,29 @@ def _jitted_init(settings: Settings):
   return jax.jit(functools.partial(stream.init, settings))
 
 
-def compile_stream(model: Model, state: stream.State, num_chunks: int) -> None:
-  """Compiles the chunk function once per tick count, and the decoder."""
+def compile_stream(
+  model: Model, state: stream.State, num_chunks: int
+) -> startup.Step:
+  """Compiles the chunk function once per tick count, and the decoder.
+
+  Returns:
+    `step(params, state, ticks)`.
+  """
   began = time.perf_counter()
   settings = model.settings
   step = stream.jitted_step(settings)
   schedule = settings.schedule
   kinds = {len(row): i for i, row in enumerate(schedule.rows[:num_chunks])}
-  for i in kinds.values():
-    ticks = stream.chunk_ticks(schedule, i)
-    step.lower(model.params, state, ticks).compile()
+  every = [stream.chunk_ticks(schedule, i) for i in kinds.values()]
+  if model.exports is not None:
+    step = startup.ahead(settings, model.params, state, every, model.exports)
+  else:
+    for ticks in every:
+      step.lower(model.params, state, ticks).compile()
   latents = jnp.zeros(stream.latent_shape(settings, state))
   model.decoder.compile(latents)
   say(f'compiled in {time.perf_counter() - began:.1f} s')
+  return step
 
 
 def clip(model: Model, piece: int) -> Playback:

@@ -9,7 +9,9 @@ by XLA's own cache on disk, which `main` turns on.
 import functools
 import hashlib
 import json
+import os
 import pathlib
+import re
 import struct
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -32,6 +34,25 @@ _CALLS = (
   'mosaic_gpu',
   'mosaic_gpu_v2',
 )
+
+
+def folder(weights: str) -> pathlib.Path:
+  """Where the exported streams of some weights are kept.
+
+  Beside weights that are a folder; for weights that ship with the library or
+  come from a hub, in the user's cache.
+  """
+  path = pathlib.Path(weights).expanduser()
+  if path.is_dir():
+    return path
+  name = re.sub(r'[^\w.-]+', '_', weights) or 'weights'
+  return user_cache() / 'exported' / name
+
+
+def user_cache() -> pathlib.Path:
+  """The library's folder among the user's caches."""
+  base = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
+  return pathlib.Path(base) / 'jaxvid'
 
 
 def ahead(
