@@ -9,7 +9,8 @@ Goes on from the causal model of `causal.py`, first on clips of 5 s in two
 shots, then on clips of 11 s that return to their first scene. Every chunk has
 a prompt of its own. Velocity forcing with a semantic reference on real clips,
 the Self-Forcing loss on the model's own (`--config.block.adversary.every` says
-how often); noise rises from chunk to chunk in half of the clips.
+how often); noise rises from chunk to chunk in half of the clips. A third word,
+`nano,stage2,velocity`, leaves the Self-Forcing loss out.
 
 Long takes are 11 s here and not 50 s, which the budget of a CPU rules out.
 Values are marked in `jaxvid/training/block_recipes.py`. Its runtime has not
@@ -19,11 +20,15 @@ between 0.5 and 1. Sampling: configs/evaluate/returning.py.
 
 from ml_collections import config_dict
 
+from jaxvid.errors import UserError
 from jaxvid.training import block_recipes
 
 
 def get_config(arg: str = '') -> config_dict.ConfigDict:
-  size, _, stage = (arg or 'nano').partition(',')
-  return config_dict.ConfigDict(
-    block_recipes.shapes_block(size, stage or 'stage1')
-  )
+  size, stage, half = [*(arg or 'nano').split(','), '', ''][:3]
+  if half not in ('', 'velocity'):
+    raise UserError(f"no variant '{half}'; there is 'velocity'")
+  recipe = block_recipes.shapes_block(size, stage or 'stage1')
+  if half:
+    recipe['block']['adversary'] = None
+  return config_dict.ConfigDict(recipe)

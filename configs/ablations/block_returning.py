@@ -1,0 +1,52 @@
+"""A minute that returns to its first scene: bank against rolling cache.
+
+  python -m jaxvid.main --config=configs/ablations/block_returning.py
+
+60 s in three shots, A, B, A, each of 20 s: when A comes back, every recent
+chunk shows B. Arms: the semantic bank, the same with the eviction of
+docs/blockvid.md's default, a dynamic sparse and a rolling cache of the same
+size, and a rolling one with the first chunk as its sink. Measured after the
+return: what the probe reads, and the drift of both A shots together. Three
+seeds. Its runtime has not been measured.
+"""
+
+from ml_collections import config_dict
+
+from jaxvid.tasks import block_ablations as block
+from jaxvid.tasks.ablations import arm, claim
+
+
+def get_config(arg: str = '') -> config_dict.ConfigDict:
+  rows = {
+    'semantic': block.SEMANTIC,
+    'semantic_dissimilar': {**block.SEMANTIC, 'bank.evict': 'dissimilar'},
+    'dynamic': block.DYNAMIC,
+    'rolling': block.ROLLING,
+    'rolling_sink': {**block.ROLLING, 'sink': 3, 'bank.retrieved': 1},
+  }
+  rivals = ('rolling', 'dynamic', 'rolling_sink')
+  return config_dict.ConfigDict(
+    {
+      **block.base('block_returning', 'Returning scenes', arg, seconds=60.0),
+      'trainings': block.trainings(arg, block.FULL),
+      'curves': ['colour', 'shape', 'motion'],
+      'arms': [arm(name, block.FULL, row) for name, row in rows.items()],
+      'claims': [
+        *(
+          claim(
+            f'after the return, {metric}: over {rival}',
+            'semantic',
+            rival,
+            metric,
+          )
+          for rival in rivals
+          for metric in ('right', 'colour', 'shape', 'motion')
+        ),
+        *(
+          row
+          for rival in rivals
+          for row in block.drift_claims('Both A shots', 'semantic', rival)
+        ),
+      ],
+    }
+  )
