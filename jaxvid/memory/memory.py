@@ -79,7 +79,9 @@ class MemoryConfig:
   def seen(self) -> int:
     """Past chunks that a chunk sees at most, of a memory with a bank."""
     past = (self.sink + self.window) // self.chunk - 1
-    return past + (self.bank.retrieved if self.bank else 0)
+    if self.bank is None:
+      return past
+    return min(past + self.bank.retrieved, self.bank.capacity)
 
   @property
   def tokens(self) -> int:
