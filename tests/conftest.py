@@ -12,6 +12,9 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 # Most of the time goes into compiling programs that run once.
 os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
 
+# A test compiles what it tests.
+os.environ.setdefault('JAXVID_CACHE', 'off')
+
 import jax
 
 jax.config.update('jax_default_matmul_precision', 'highest')

@@ -112,6 +112,8 @@ def measure(config: generate.Config) -> dict[str, Any]:
   from jaxvid.stream import stream
   from jaxvid.tasks.evaluate import Sampler
 
+  # What is timed is a first start, whatever ran before.
+  jax.config.update('jax_enable_compilation_cache', False)
   began = time.perf_counter()
   sampler = Sampler.load(config)
   settings, params = sampler.settings, sampler.params
