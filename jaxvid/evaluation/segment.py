@@ -19,7 +19,7 @@ _SMALL = 48
 
 
 def shapes(frames: np.ndarray) -> np.ndarray:
-  """Right on the shapes world, up to soft rims: objects outshine backgrounds."""
+  """For the shapes world, whose objects outshine every background."""
   return frames.max(-1) >= _BRIGHT
 
 

@@ -1,4 +1,4 @@
-"""Renders scenes of the shapes world and caches their latents."""
+"""Caches latents: of scenes of the shapes world, or of your own videos."""
 
 import dataclasses
 import json
@@ -6,7 +6,7 @@ import pathlib
 import sys
 import time
 import zlib
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -15,29 +15,40 @@ from jaxvid.data.scripts import RenderedScripts
 from jaxvid.data.shapes.scene import SceneSettings
 from jaxvid.errors import UserError
 
+if TYPE_CHECKING:
+  from jaxvid.data.videos import windows
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
   """Settings of the task.
 
   Attributes:
-    vae: weights of the VAE, a shipped folder or a training run.
+    vae: weights of the VAE: a shipped folder, a training run, or a model
+      that holds one.
     target: folder of the cache; made if missing, continued if not.
-    clips: clips wanted in all.
+    videos: data set of configs/videos/folder.py; empty: scenes are rendered.
+    split: of that data set.
+    per_chunk: of videos, one caption per `chunk` as in scripts, not one for
+      the whole clip.
+    clips: clips wanted in all; of videos at most as many as there are.
     shard: clips per shard; a killed job loses at most one shard.
     batch: clips encoded at once.
     frames: frames per clip, 1 + 4k.
-    styles: captions per clip.
+    styles: captions per scene.
     seed: of the scenes.
     script: 'follow_up' or 'returning': clips of several shots, with one
       caption per chunk; empty: one scene each.
     shots: of a script.
-    chunk: latent frames per caption of a script.
+    chunk: latent frames per caption of a script or of `per_chunk`.
     scenes: what scenes may show, and the size of the picture.
   """
 
   vae: str
   target: str
+  videos: str = ''
+  split: str = 'train'
+  per_chunk: bool = False
   clips: int = 8192
   shard: int = 512
   batch: int = 8
@@ -62,12 +73,8 @@ def run(config: Config) -> None:
 
   from jaxvid.data import latents, shards
   from jaxvid.models import vae
-  from jaxvid.training import checkpoint
 
-  head, params = checkpoint.load_params(config.vae, dtype='float32')
-  if 'vae' not in head:
-    raise UserError(f'{config.vae} holds no VAE')
-  model = vae.VAEConfig(**{k: _tuples(v) for k, v in head['vae'].items()})
+  model, params = _open_vae(config.vae)
 
   @jax.jit
   def encode(params, video):
@@ -75,26 +82,22 @@ def run(config: Config) -> None:
     return vae.encode(model, params, video)[0].astype(np.float16)
 
   folder = pathlib.Path(config.target)
-  settings = dataclasses.asdict(config)
-  for name in ('vae', 'target', 'clips', 'batch'):  # They change no latent.
-    del settings[name]
-  if not config.script:  # Nor do these.
-    for name in ('script', 'shots', 'chunk'):
-      del settings[name]
+  source = make_source(config)
+  settings = _settings(config, source)
   settings['weights'] = fingerprint(params)
   shards.prepare(folder, settings)
-  size = config.scenes.height, config.scenes.width
-  video = jax.ShapeDtypeStruct(
-    (config.batch, config.frames, *size, 3), np.uint8
-  )
+  size = source[0]['video'].shape
+  video = jax.ShapeDtypeStruct((config.batch, *size), np.uint8)
   shape = jax.eval_shape(encode, params, video).shape[1:]
-  source = make_source(config)
-  total = -(-config.clips // config.shard)
+  total = -(-min(config.clips, len(source)) // config.shard)
   for index in range(total):
     began = time.monotonic()
-    examples = _encoded(source, lambda x: encode(params, x), index, config)
+    span = range(
+      index * config.shard, min((index + 1) * config.shard, len(source))
+    )
+    examples = _encoded(source, lambda x: encode(params, x), span, config.batch)
     if latents.write_shard(folder, index, shape, examples):
-      rate = config.shard / (time.monotonic() - began)
+      rate = len(span) / (time.monotonic() - began)
       print(
         f'shard {index + 1}/{total}  {rate:.1f} clips/s',
         file=sys.stderr,
@@ -102,8 +105,34 @@ def run(config: Config) -> None:
       )
 
 
-def make_source(config: Config) -> RenderedShapes | RenderedScripts:
+def _open_vae(weights: str):
+  """Its config and parameters."""
+  from jaxvid.models import vae
+  from jaxvid.tasks import bundle
+  from jaxvid.training import checkpoint
+
+  try:
+    head, params = checkpoint.load_params(weights, dtype='float32')
+  except UserError:
+    found = bundle.open_bundle(weights)
+    return found.configure(found.need('vae')), found.place('vae', 'float32')
+  if 'vae' not in head:
+    raise UserError(f'{weights} holds no VAE')
+  config = {key: _tuples(value) for key, value in head['vae'].items()}
+  return vae.VAEConfig(**config), params
+
+
+def make_source(
+  config: Config,
+) -> 'RenderedShapes | RenderedScripts | windows.Windows':
   """Clips to be cached, by number."""
+  if config.videos:
+    from jaxvid.data.videos import windows
+
+    chunk = config.chunk if config.per_chunk else 0
+    return windows.Windows.open(
+      config.videos, config.split, config.frames, chunk
+    )
   if not config.script:
     return RenderedShapes(
       config.scenes, config.frames, config.seed, config.styles
@@ -118,13 +147,27 @@ def make_source(config: Config) -> RenderedShapes | RenderedScripts:
   )
 
 
-def _encoded(source, encode, shard: int, config: Config):
+def _settings(config: Config, source) -> dict:
+  """What decides the content of the cache, the weights apart."""
+  settings = dataclasses.asdict(config)
+  # The first four change no latent.
+  unused = {'vae', 'target', 'clips', 'batch', 'videos', 'split', 'per_chunk'}
+  if not config.script:
+    unused |= {'script', 'shots', 'chunk'}
+  if config.videos:
+    unused |= {'styles', 'seed', 'scenes'}
+    settings['content'] = source.digest()
+  return {name: settings[name] for name in settings if name not in unused}
+
+
+def _encoded(source, encode, span: range, batch: int):
   """Yields the examples of one shard."""
-  first = shard * config.shard
-  for start in range(first, first + config.shard, config.batch):
-    clips = [source[start + i] for i in range(config.batch)]
-    encoded = np.asarray(encode(np.stack([clip['video'] for clip in clips])))
-    for clip, latent in zip(clips, encoded, strict=True):
+  for start in span[::batch]:
+    clips = [source[i] for i in range(start, min(start + batch, span.stop))]
+    # The last batch is filled up, so that all have one shape.
+    filled = clips + clips[-1:] * (batch - len(clips))
+    encoded = np.asarray(encode(np.stack([clip['video'] for clip in filled])))
+    for clip, latent in zip(clips, encoded, strict=False):
       if 'script' in clip:
         facts = clip['script']
       else:
