@@ -47,6 +47,9 @@ class Config:
       one if there is any.
     lora: LoRA file merged into the transformer.
     lora_alpha: strength of the LoRA; none: as stored, else its rank.
+    quantization: transformer in 8 bits: `int8` (weights alone) or `w8a8`
+      (inputs too), made as it is loaded; `fp8` for bundles calibrated by
+      configs/quantize.py. Empty: as its weights are.
     decoder: `tae` (fast) or `vae` (exact).
     decoder_device: index of the device that decodes while the first one
       denoises; none: the same.
@@ -101,6 +104,7 @@ class Config:
   use_ema: bool | None = None
   lora: str = ''
   lora_alpha: float | None = None
+  quantization: Literal['', 'int8', 'w8a8', 'fp8'] = ''
   decoder: Literal['tae', 'vae'] = 'tae'
   decoder_device: int | None = None
   height: int = 0

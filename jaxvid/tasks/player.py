@@ -24,6 +24,7 @@ from jaxvid.stream.frames import Decoder
 from jaxvid.stream.stream import Settings
 from jaxvid.tasks import budget, first_frame, startup, steering, trained
 from jaxvid.tasks.bundle import CODECS, Bundle, open_bundle
+from jaxvid.tasks.eight_bits import quantized
 from jaxvid.tasks.progress import progress, say
 
 if TYPE_CHECKING:
@@ -151,13 +152,14 @@ def load(config: 'Config', request: 'Request') -> Loaded:
 
 def open_model(config: 'Config') -> Bundle:
   """The model that a config names."""
-  return open_bundle(
+  bundle = open_bundle(
     config.weights,
     config.checkpoint,
     config.lora,
     use_ema=config.use_ema,
     lora_alpha=config.lora_alpha,
   )
+  return quantized(bundle, config.quantization)
 
 
 def compute_dtype(config: 'Config') -> str:
