@@ -60,7 +60,8 @@ def test_the_formula():
 def test_streaming_equals_the_parallel_form(scan, frames):
   """Chunks one after the other, all at once, and beside a clean clip."""
   network = DiT(CONFIG, scan=scan)
-  apply = jax.jit(lambda *x: network.apply({'params': _params(scan)}, *x))
+  params = {'params': _params(scan)}
+  apply = jax.jit(lambda *x: network.apply(params, *x))
   keys = jax.random.split(jax.random.key(1), 2)
   noisy, clean = (jax.random.normal(k, (1, frames, 4, 6, 16)) for k in keys)
   t, text = jnp.full((1, frames), 600.0), _text()

@@ -103,3 +103,28 @@ def test_every_training_is_used():
     for arm in load(f'configs/ablations/{name}.py').arms
   }
   assert used == set(longlive_ablations.TRAININGS)
+
+
+@pytest.mark.parametrize('size', ['nano', 'small'])
+@pytest.mark.parametrize('seconds', ['', ',240'])
+def test_the_chain_fits_together(size, seconds):
+  chain = load(f'configs/shapes/longlive_chain.py:{size}{seconds}')
+  stages = {stage.name: stage for stage in chain.stages}
+  loaded = {
+    name: load(stage.config, stage.overrides) for name, stage in stages.items()
+  }
+  for name in ('init', 'long'):
+    assert stages[name].outputs == (loaded[name].workdir,)
+  assert loaded['long'].distill.weights.student == loaded['init'].export
+  assert loaded['ship'].dit == loaded['long'].export
+  after, before = loaded['measure_long'], loaded['measure_long_before']
+  assert loaded['ship'].target.endswith(after.stream.weights)
+  assert before.stream.weights == loaded['init'].export
+  distill = loaded['long'].distill
+  for config in (after, before, loaded['measure_switch']):
+    assert config.stream.window == distill.window
+    assert config.stream.sink == distill.sink
+    assert config.stream.positions == distill.positions
+    assert config.stream.schedule == distill.schedule.name
+  assert after.stream.seconds == 240.0 and after.window == 10
+  assert loaded['measure_switch'].clips == 512

@@ -1,4 +1,4 @@
-"""Figure 4 and Table A of LongLive: how to learn long videos, and with how much.
+"""Figure 4 and Table A of LongLive: how long videos are learned, what learns.
 
   python -m jaxvid.main --config=configs/ablations/longlive_tuning.py
 

@@ -127,6 +127,10 @@ class Timeline:
     return {
       'window_seconds': self.seconds,
       'accuracy': accuracy,
+      # The first and the last window, with their intervals.
+      'ends': [
+        tally.report() for tally in (*self.windows[:1], *self.windows[-1:])
+      ],
       'pace': [
         {name: value.value for name, value in tally.pace().items()}
         for tally in self.windows
