@@ -66,22 +66,23 @@ def settle(settings: Settings, params, state: State) -> State:
   """
   if state.pending is None:
     return state
-  return _jitted_settle(settings)(params, state)
+  rest = state.replace(pending=None)
+  return _jitted_settle(settings)(params, rest, state.pending)
 
 
 @functools.lru_cache(maxsize=16)
 def _jitted_settle(settings: Settings):
-  def run(params, state):
-    frame, frames = state.memory.frame, state.pending.shape[1]
+  def run(params, state, pending):
+    frame, frames = state.memory.frame, pending.shape[1]
     context = settings.schedule.context(0)
     _, memory = velocity(
       settings,
       params,
-      state.pending,
+      pending,
       context.t,
       state.text,
       state.memory.at(frame - frames),
     )
-    return state.replace(memory=memory.at(frame), pending=None)
+    return state.replace(memory=memory.at(frame))
 
   return jax.jit(run, donate_argnums=1)
