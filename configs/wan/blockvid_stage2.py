@@ -4,8 +4,14 @@
 
 Two epochs of LV-Bench's 800 training videos took the authors about 50 hours
 on 32 H20 GPUs. Starts from the weights of `blockvid_stage1.py`.
-The cache of latents below `data/latents` has one caption per chunk of 81
-frames. Hyper-parameters are marked *paper* or *ours* in
+Clips have one caption per chunk of 81 frames; their latents are cached with
+
+  python -m jaxvid.main --config=configs/videos/latents.py \
+    --config.videos=DATASET --config.vae=Wan2.1-T2V-1.3B \
+    --config.target=data/latents/long_takes_50s --config.per_chunk=true \
+    --config.chunk=21 --config.frames=837
+
+Hyper-parameters are marked *paper* or *ours* in
 `jaxvid/training/block_recipes.py` (BlockVid, section 5.1, appendix A.9); the
 paper gives neither gamma nor eps_min nor the adversary's settings. Not run,
 and not measured on a GPU.
