@@ -3,14 +3,17 @@
 import dataclasses
 import itertools
 import json
+import pathlib
 import re
+import subprocess
+import sys
 
 import jax
 import pytest
 
 from jaxvid.errors import UserError
 from jaxvid.evaluation import speed_report
-from jaxvid.tasks import speed, speed_rig
+from jaxvid.tasks import speed, speed_kernels, speed_rig, train_speed
 
 TINY = speed.Config(size='tiny', height=16, width=32, chunks=2)
 
@@ -109,3 +112,38 @@ def test_figures_stand_beside_limits_and_predictions():
 def test_bad_settings_are_refused(options, message):
   with pytest.raises(UserError, match=message):
     speed.run(dataclasses.replace(TINY, **options))
+
+
+def test_a_bare_machine_can_run_the_jobs_of_a_gpu():
+  """Without packages for data, videos, configs, text and plots."""
+  code = """
+import sys
+for name in ('ml_collections', 'tensorflow_datasets', 'grain', 'av', 'PIL',
+             'sentencepiece', 'ftfy', 'rich', 'matplotlib', 'scipy',
+             'tensorboardX', 'safetensors', 'absl_flags'):
+  sys.modules[name] = None
+from benchmarks import gpu
+from jaxvid.tasks import speed, speed_kernels, speed_measure, speed_rig
+from jaxvid.tasks import train_speed
+for name, seconds, settings in gpu.JOBS:
+  speed.check(speed.Config(**settings))
+  assert seconds <= gpu.LIMIT
+assert gpu.LIMIT <= 9 * 60
+next(iter(speed_kernels._kernels('tiny')))
+"""
+  root = pathlib.Path(__file__).parent.parent
+  done = subprocess.run(
+    [sys.executable, '-c', code], cwd=root, capture_output=True, text=True
+  )
+  assert done.returncode == 0, done.stderr
+
+
+def test_kernels_and_training_steps_are_timed():
+  rows = {row['name']: row for row in speed_kernels.measure('tiny', 0.0)}
+  assert rows['qkv']['tera_per_s'] > 0
+  assert 'attention xla, 96 x 288' in rows
+  row = train_speed.measure(
+    train_speed.Config('tiny', 16, 32, frames=2, steps=1)
+  )['rows'][0]
+  assert row['loss_is_finite'] and row['tokens'] == 4
+  assert row['tokens_per_s'] == pytest.approx(4 / row['step_s'])
