@@ -152,6 +152,7 @@ def _forced(config: DistillConfig, student, text, table, real, key):
     config.dit.head_dim,
     jnp.asarray(ranges),
     theta=config.dit.rope_theta,
+    backend=config.backend,
   )
   v, _ = settings.network.apply(
     {'params': student}, inputs, times, text, None, plan

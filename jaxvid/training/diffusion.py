@@ -62,6 +62,7 @@ class DiffusionConfig:
     scan: scan over layers (quick to compile, little memory) or unroll them
       (faster on CPU).
     remat: see `DiT.remat`.
+    backend: of attention, see `ops.attention`.
     dtype: compute type.
   """
 
@@ -73,6 +74,7 @@ class DiffusionConfig:
   sample: SampleConfig = dataclasses.field(default_factory=SampleConfig)
   scan: bool = False
   remat: str | None = None
+  backend: str = 'auto'
   dtype: str = 'float32'
 
   def __post_init__(self):
@@ -188,7 +190,9 @@ def training_plan(
 ):
   """The plan that `flow.forcing` asks for; see `forcing_plan`."""
   forcing, chunk = config.flow.forcing, config.flow.chunk
-  return forcing_plan(config.dit, forcing, chunk, frames, height, width)
+  return forcing_plan(
+    config.dit, forcing, chunk, frames, height, width, config.backend
+  )
 
 
 def forcing_plan(
@@ -198,6 +202,7 @@ def forcing_plan(
   frames: int,
   height: int,
   width: int,
+  backend: str = 'auto',
 ) -> ParallelPlan | linear.LinearParallelPlan:
   """What attends what: everything, the past, or the clean past.
 
@@ -208,6 +213,7 @@ def forcing_plan(
     frames: latent frames F of a clip.
     height: rows of tokens.
     width: columns of tokens.
+    backend: of attention.
   """
   index = np.arange(frames)
   if dit.linear:
@@ -229,7 +235,7 @@ def forcing_plan(
     ranges = jnp.asarray(teacher_forcing(frames, chunk, tokens))
     index = np.concatenate([index, index])
   return parallel(
-    index, height, width, dit.head_dim, ranges, theta=dit.rope_theta
+    index, height, width, dit.head_dim, ranges, backend, dit.rope_theta
   )
 
 
@@ -249,6 +255,6 @@ def imported(config: DiffusionConfig, params: dict[str, Any]) -> dict[str, Any]:
 def _models(config: DiffusionConfig):
   dtype = jnp.dtype(config.dtype)
   return (
-    DiT(config.dit, dtype, config.scan, config.remat),
+    DiT(config.dit, dtype, config.scan, config.remat, backend=config.backend),
     text_lib.UMT5(config.text, dtype, config.scan),
   )

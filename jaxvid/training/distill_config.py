@@ -137,6 +137,7 @@ class DistillConfig:
     teacher_dit: sizes of the teacher; None = the student's.
     scan: scan over layers (little memory, quick to compile) or unroll them.
     remat: see `DiT.remat`.
+    backend: of attention, see `ops.attention`.
     dtype: compute type.
   """
 
@@ -178,6 +179,7 @@ class DistillConfig:
   teacher_dit: DiTConfig | None = None
   scan: bool = True
   remat: str | None = None
+  backend: str = 'auto'
   dtype: str = 'float32'
 
   def __post_init__(self):
@@ -269,6 +271,7 @@ class DistillConfig:
       self.scan,
       self.dtype,
       remat=self.remat,
+      backend=self.backend,
     )
 
   @property
@@ -278,12 +281,15 @@ class DistillConfig:
 
   @property
   def network(self) -> DiT:
-    return DiT(self.dit, jnp.dtype(self.dtype), self.scan, self.remat)
+    return self._build(self.dit)
 
   @property
   def teacher_network(self) -> DiT:
-    sizes = self.teacher_dit or self.dit
-    return DiT(sizes, jnp.dtype(self.dtype), self.scan, self.remat)
+    return self._build(self.teacher_dit or self.dit)
+
+  def _build(self, sizes: DiTConfig) -> DiT:
+    dtype = jnp.dtype(self.dtype)
+    return DiT(sizes, dtype, self.scan, self.remat, backend=self.backend)
 
   @property
   def judge(self) -> Discriminator:

@@ -43,6 +43,7 @@ class StudentConfig:
     scan: scan over layers (quick to compile, little memory) or unroll them
       (faster on CPU).
     remat: see `DiT.remat`.
+    backend: of attention, see `ops.attention`.
     dtype: compute type.
   """
 
@@ -54,6 +55,7 @@ class StudentConfig:
   chunk: int = 3
   scan: bool = False
   remat: str | None = None
+  backend: str = 'auto'
   dtype: str = 'float32'
 
   def __post_init__(self):
@@ -66,7 +68,8 @@ class StudentConfig:
 
   @property
   def network(self) -> DiT:
-    return DiT(self.dit, jnp.dtype(self.dtype), self.scan, self.remat)
+    dtype = jnp.dtype(self.dtype)
+    return DiT(self.dit, dtype, self.scan, self.remat, backend=self.backend)
 
 
 def open_tokenizer(config: StudentConfig) -> Tokenizer:
@@ -129,7 +132,13 @@ def causal_plan(config: StudentConfig, clip: jax.Array, forcing: str):
   frames, height, width, _ = clip.shape[-4:]
   _, rows, columns = config.dit.patch_size
   return diffusion.forcing_plan(
-    config.dit, forcing, config.chunk, frames, height // rows, width // columns
+    config.dit,
+    forcing,
+    config.chunk,
+    frames,
+    height // rows,
+    width // columns,
+    config.backend,
   )
 
 
