@@ -34,7 +34,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxvid.data.curriculum import Source, Stage
 from jaxvid.models.dit import AAPT_8B
 from jaxvid.models.text import TextConfig
-from jaxvid.ops.attention import api, xla
+from jaxvid.ops.attention import xla
 from jaxvid.parallel import mesh as meshes
 from jaxvid.parallel import rules
 from jaxvid.training import aapt_adversarial, student
@@ -48,8 +48,11 @@ GROUPS, CONTEXT = 8, 8
 BATCH = ('data', 'fsdp')
 
 
-def ulysses(q, k, v, visible):
+def ulysses(attention, q, k, v, visible):
   """Attention with heads on the devices of `context` and whole sequences."""
+
+  if jax.sharding.get_abstract_mesh().empty:  # Shapes of parameters.
+    return attention(q, k, v, visible)
 
   def place(x, tokens, heads):
     spec = PartitionSpec(BATCH, tokens, heads)
@@ -58,12 +61,11 @@ def ulysses(q, k, v, visible):
   q, k, v = (place(x, None, 'context') for x in (q, k, v))
   # The limit is meant for one device.
   limit = GROUPS * CONTEXT * xla.LIMIT
-  return place(xla.attention(q, k, v, visible, limit), 'context', None)
+  return place(attention(q, k, v, visible, limit), 'context', None)
 
 
 def make_config(args: argparse.Namespace) -> AdversarialConfig:
   """The step's settings: 640 x 352 as in the paper."""
-  api.BACKENDS['ulysses'] = ulysses
   dit = dataclasses.replace(
     AAPT_8B, num_layers=args.layers, rope_grid=(26, 46), text_len=256
   )
@@ -84,7 +86,6 @@ def make_config(args: argparse.Namespace) -> AdversarialConfig:
     scan=True,
     remat='nothing_saveable',
     dtype='bfloat16',
-    backend='ulysses',
     gather=True,
   )
 
@@ -96,9 +97,8 @@ def abstract(args: argparse.Namespace, mesh):
   settings = LoopConfig(steps=500, optimizer=adversary)
   method = aapt_adversarial.method(config, settings)
   init = functools.partial(aapt_adversarial.init, config)
-  state = jax.eval_shape(
-    lambda key: method.create(init(key)), jax.random.key(0)
-  )
+  key = jax.eval_shape(lambda: jax.random.key(0))
+  state = jax.eval_shape(lambda key: method.create(init(key)), key)
   places = meshes.tree_shardings(state, mesh, rules.FULLY_SHARDED)
   put = functools.partial(jax.tree.map, _placed)
   state = put(state, places)
@@ -111,7 +111,6 @@ def abstract(args: argparse.Namespace, mesh):
     'ids': jax.ShapeDtypeStruct(text, jnp.bfloat16, sharding=per_batch),
     'mask': jax.ShapeDtypeStruct(text[:1], bool, sharding=per_batch),
   }
-  key = jax.eval_shape(lambda: jax.random.key(0))
   key = _placed(key, NamedSharding(mesh, PartitionSpec()))
 
   def update(state, batch, key):
@@ -164,10 +163,11 @@ def main() -> None:
   args = parser.parse_args()
   # Prompts come in encoded: the encoder is not what this looks at.
   student.encode = lambda config, frozen, ids, mask: ids
+  xla.attention = functools.partial(ulysses, xla.attention)
   mesh = h200.mesh({'data': 1, 'fsdp': GROUPS, 'context': CONTEXT, 'tensor': 1})
   began = time.perf_counter()
+  update, specs, places = abstract(args, mesh)
   with jax.set_mesh(mesh):
-    update, specs, places = abstract(args, mesh)
     executable = (
       jax.jit(update, donate_argnums=0, out_shardings=(places, None))
       .lower(*specs)

@@ -73,6 +73,7 @@ def parts(place: str, chunk: int = 1) -> dict:
     'sink': SINK,
     'window': max(WINDOW, chunk),
     'chunk': chunk,
+    'scan': True,
   }
 
 

@@ -21,7 +21,7 @@ from jaxvid.convert import checkpoint as published
 from jaxvid.convert import safetensors_file
 from jaxvid.data import video
 from jaxvid.diffusion import schedule as schedules
-from jaxvid.errors import UserError
+from jaxvid.errors import UserError, UserNotice
 from jaxvid.memory import MemoryConfig
 from jaxvid.models import tae, vae
 from jaxvid.models.dit import WAN_1_3B
@@ -88,7 +88,8 @@ def test_continues_a_video_and_a_picture(make, tmp_path, capsys):
   assert np.abs(whole[:30].astype(int) - frames).mean() < 6
   picture = pathlib.Path(config.output).with_suffix('.png')
   config = make(first_frame=str(picture), memory_gb=1.0)
-  generate.run(config)
+  with pytest.warns(UserNotice, match='resized and cropped'):
+    generate.run(config)
   assert len(video.read_video(config.output, 16, 32)) == 17
   assert 'memory: text encoder' in capsys.readouterr().err
 

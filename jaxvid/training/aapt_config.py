@@ -23,7 +23,6 @@ from jaxvid.memory import MemoryConfig
 from jaxvid.memory.plan import ParallelPlan, parallel
 from jaxvid.models import conditioning
 from jaxvid.models.conditioning import InputConfig
-from jaxvid.models.dit import DiT
 from jaxvid.ops.attention.sliding import sliding
 from jaxvid.stream.stream import Settings
 from jaxvid.training import checkpoint, student
@@ -43,7 +42,6 @@ class AAPTConfig(StudentConfig):
     window: latent frames attended, the current one included.
     chunk: latent frames per evaluation.
     worker_count: processes that prepare batches.
-    backend: of attention.
   """
 
   stages: tuple[Stage, ...]
@@ -52,17 +50,6 @@ class AAPTConfig(StudentConfig):
   window: int = 30
   chunk: int = 1
   worker_count: int = 0
-  backend: str = 'xla'
-
-  @property
-  def network(self) -> DiT:
-    return DiT(
-      self.dit,
-      jnp.dtype(self.dtype),
-      self.scan,
-      self.remat,
-      backend=self.backend,
-    )
 
   def __post_init__(self):
     super().__post_init__()
