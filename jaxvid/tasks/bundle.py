@@ -11,7 +11,6 @@ bundle that names another, its `base`, for the parts that it lacks, or a
 folder of Wan2.1-family weights as published. Parts are read when asked for.
 """
 
-import concurrent.futures
 import dataclasses
 import functools
 import json
@@ -34,6 +33,7 @@ from jaxvid.models import tae, vae
 from jaxvid.models.layers import unstack_layers
 from jaxvid.ops.quantized import QuantizedKernel
 from jaxvid.quantization import tree as quantized
+from jaxvid.storage.placing import place_all
 from jaxvid.training import checkpoint
 
 FORMAT = 'jaxvid-bundle-1'
@@ -44,7 +44,6 @@ _WEIGHTS = ('.safetensors', '.pt', '.pth', '.bin')
 WAN_SIZE = (480, 832)
 # Text rows of every Wan2.1 model, whatever the prompt.
 WAN_TEXT_LEN = 512
-_READERS = 4  # tensors on their way to the device at the same time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,25 +114,11 @@ class Bundle:
       # is compiled again for every mixture of committed and other arguments.
       return jnp.array(np.asarray(x), _type(path, x, dtype))
 
-    return _in_parallel(put, arrange(self.read(self.need(kind))))
-
-
-def _in_parallel(put: Callable[[Any, Any], Any], tree: Any) -> Any:
-  """`put(path, leaf)` of several leaves at a time, a few of them in memory.
-
-  While one is on its way to the device others are read and converted.
-  """
-  leaves, structure = jax.tree.flatten_with_path(
-    tree, is_leaf=lambda x: isinstance(x, QuantizedKernel)
-  )
-  device = jax.config.jax_default_device  # Threads have their own.
-
-  def one(item):
-    with jax.default_device(device):
-      return put(*item)
-
-  with concurrent.futures.ThreadPoolExecutor(_READERS) as pool:
-    return jax.tree.unflatten(structure, pool.map(one, leaves))
+    return place_all(
+      put,
+      arrange(self.read(self.need(kind))),
+      is_leaf=lambda x: isinstance(x, QuantizedKernel),
+    )
 
 
 def _type(path, x, dtype: str) -> jnp.dtype:

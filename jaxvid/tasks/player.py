@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import itertools
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,13 +16,18 @@ from jaxvid.diffusion import solvers
 from jaxvid.errors import UserError
 from jaxvid.memory import MemoryConfig
 from jaxvid.models import text as text_lib
-from jaxvid.models.fused import fuse
 from jaxvid.stream import frames as frames_lib
 from jaxvid.stream import stream, teacher
 from jaxvid.stream.frames import Decoder
 from jaxvid.stream.stream import Settings
 from jaxvid.tasks import budget, first_frame, startup, steering, trained
-from jaxvid.tasks.bundle import CODECS, Bundle, open_bundle
+from jaxvid.tasks.bundle import Bundle, open_bundle
+from jaxvid.tasks.codecs import (
+  codec_config,
+  encode_frames,
+  find_device,
+  make_decoder,
+)
 from jaxvid.tasks.eight_bits import quantized
 from jaxvid.tasks.progress import progress, say
 
@@ -135,7 +139,7 @@ def load(config: 'Config', request: 'Request') -> Loaded:
   if latents is None and settings.inputs.starts:
     latents = first_frame.made(config, size, settings.config.out_dim)
   params = bundle.place('dit', settings.dtype)
-  settings, params = quickened(config, settings, params)
+  settings, params = startup.quickened(config, settings, params)
   model = Model(
     settings=settings,
     params=params,
@@ -243,23 +247,6 @@ def stream_settings(
   )
 
 
-def quickened(
-  config: 'Config', settings: Settings, params: Any
-) -> tuple[Settings, Any]:
-  """Settings and parameters of the same stream, as fast as it goes."""
-  on_gpu = jax.default_backend() == 'gpu'
-  fused = on_gpu if config.fast is None else config.fast
-  if fused:
-    params = fuse(settings.config, params, jnp.dtype(settings.dtype))
-  settings = dataclasses.replace(
-    settings,
-    fused=fused,
-    backend='auto' if on_gpu else settings.backend,
-    deferred=config.deferred and settings.schedule.extra is not None,
-  )
-  return settings, params
-
-
 def _aligned(
   config: 'Config', request: 'Request', latents: int, starts: bool
 ) -> bool:
@@ -319,99 +306,6 @@ def _jitted_encode(config: text_lib.TextConfig, dtype: str):
   return jax.jit(
     functools.partial(text_lib.encode, config, dtype=jnp.dtype(dtype))
   )
-
-
-def codec_config(bundle: Bundle, kind: str, dtype: str) -> Any:
-  """Config of an autoencoder as this device likes it."""
-  config = dataclasses.replace(bundle.configure(kind), dtype=dtype)
-  if kind == 'vae' and jax.default_backend() != 'cpu':
-    config = dataclasses.replace(config, conv='native')
-  return config
-
-
-def make_decoder(
-  kind: str,
-  bundle: Bundle,
-  settings: Settings,
-  piece: int,
-  device: int | None = None,
-) -> Decoder:
-  """A streaming decoder, arranged for speed.
-
-  Args:
-    kind: of the bundle's autoencoders.
-    bundle: the model.
-    settings: of the stream.
-    piece: latent frames at a time.
-    device: index of the device that it runs on; None: where the stream does.
-  """
-  dtype, config = settings.dtype, codec_config(bundle, kind, settings.dtype)
-  out_first = jax.default_backend() != 'cpu'
-  arranged = []
-
-  def arrange(tree):
-    config_of, tree = CODECS[kind].fast(config, tree, out_first)
-    arranged.append(config_of)
-    return tree
-
-  params = bundle.place(kind, dtype, arrange)
-  where = None if device is None else find_device(device)
-  if where is not None:
-    params = jax.device_put(params, where)
-  parts = (CODECS[kind], arranged[0], params, where)
-  if piece >= settings.memory.chunk or settings.schedule.bidirectional:
-    return Decoder(*parts)
-  return PieceDecoder(*parts, piece)
-
-
-def find_device(index: int) -> Any:
-  """A device by its index; UserError if there is none."""
-  devices = jax.devices()
-  if not 0 <= index < len(devices):
-    raise UserError(
-      f'decoder_device {index} does not exist; there are '
-      f'{len(devices)} (0 to {len(devices) - 1})'
-    )
-  return devices[index]
-
-
-@dataclasses.dataclass(frozen=True)
-class PieceDecoder(Decoder):
-  """Decodes a chunk in pieces, for less memory.
-
-  Attributes:
-    piece: latent frames at a time.
-  """
-
-  piece: int = 1
-
-  def __call__(self, latents: jax.Array, state, first: bool):
-    """See `Decoder`."""
-    videos = []
-    for start in range(0, latents.shape[1], self.piece):
-      part = latents[:, start : start + self.piece]
-      frames, state = super().__call__(part, state, first and start == 0)
-      videos.append(frames)
-    return jnp.concatenate(videos, 1), state
-
-
-def encode_frames(
-  bundle: Bundle, given: np.ndarray | None, dtype: str
-) -> jax.Array | None:
-  """Latents `[1, k, h, w, C]` of `4 k - 3` frames."""
-  if given is None:
-    return None
-  kind = 'vae' if 'vae' in bundle.kinds else 'tae'
-  module, config = CODECS[kind], codec_config(bundle, kind, dtype)
-  params = bundle.place(kind, dtype)
-  encode = jax.jit(functools.partial(module.encode, config))
-  pixels = frames_lib.to_float(given)[None]
-  pieces, state = [], None
-  bounds = [0, *range(1, len(given), 16), len(given)]
-  for start, stop in itertools.pairwise(bounds):
-    latents, state = encode(params, pixels[:, start:stop], state)
-    pieces.append(latents)
-  return jnp.concatenate(pieces, 1)
 
 
 def start_stream(

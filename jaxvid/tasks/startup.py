@@ -6,6 +6,7 @@ unlike a pickled executable. Machine code and the choices of kernels are kept
 by XLA's own cache on disk, which `main` turns on.
 """
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -14,15 +15,20 @@ import pathlib
 import re
 import struct
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxvid.data import files
 from jaxvid.errors import UserError
+from jaxvid.models.fused import fuse
 from jaxvid.stream import stream
 from jaxvid.stream.stream import Settings, State, Ticks
 from jaxvid.tasks.progress import say
+
+if TYPE_CHECKING:
+  from jaxvid.tasks import generate
 
 FORMAT = 'jaxvid-stream-1'
 Step = Callable[[Any, State, Ticks], tuple[State, jax.Array]]
@@ -34,6 +40,23 @@ _CALLS = (
   'mosaic_gpu',
   'mosaic_gpu_v2',
 )
+
+
+def quickened(
+  config: 'generate.Config', settings: Settings, params: Any
+) -> tuple[Settings, Any]:
+  """Settings and parameters of the same stream, as fast as it goes."""
+  on_gpu = jax.default_backend() == 'gpu'
+  fused = on_gpu if config.fast is None else config.fast
+  if fused:
+    params = fuse(settings.config, params, jnp.dtype(settings.dtype))
+  settings = dataclasses.replace(
+    settings,
+    fused=fused,
+    backend='auto' if on_gpu else settings.backend,
+    deferred=config.deferred and settings.schedule.extra is not None,
+  )
+  return settings, params
 
 
 def folder(weights: str) -> pathlib.Path:
@@ -79,7 +102,7 @@ def ahead(
   states = [state]
   if settings.deferred and state.pending is None:
     shape = stream.latent_shape(settings, state)
-    pending = jax.ShapeDtypeStruct(shape, jax.numpy.dtype(settings.dtype))
+    pending = jax.ShapeDtypeStruct(shape, jnp.dtype(settings.dtype))
     states.append(state.replace(pending=pending))
   for ticks in every:
     for before in states:
@@ -145,7 +168,7 @@ def _plain(tree: Any) -> Any:
   """Typed keys as the numbers they are."""
 
   def leaf(x):
-    typed = jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+    typed = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
     return jax.random.key_data(x) if typed else x
 
   return jax.tree.map(leaf, tree)
