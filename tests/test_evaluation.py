@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from jaxvid.data.shapes import captions, render
+from jaxvid.data.shapes import captions, render, script
 from jaxvid.data.shapes.scene import SceneSettings, sample_scene
-from jaxvid.evaluation import drift, statistics
+from jaxvid.evaluation import drift, findings, statistics
 from jaxvid.evaluation.generated import Tally, read_clip
 from jaxvid.evaluation.workers import ordered
 
@@ -83,3 +83,23 @@ def test_clips_read_in_other_processes_give_the_same_tally():
 def test_what_fails_in_another_process_is_raised_here():
   with pytest.raises(TypeError):
     list(ordered(int, [([],), (1,)], 1))
+
+
+def test_what_changed_and_what_stayed_after_a_switch():
+  """A true video meets its caption; the old one goes on keeps the rest."""
+  rng = np.random.default_rng(3)
+  settings = SceneSettings(counts=(1.0,), pan_probability=0.0)
+  while True:
+    told = script.sample_script(rng, 'follow_up', 113, settings, shots=2)
+    before, after = (captions.spec(shot.scene) for shot in told.shots)
+    if before.objects[0].colour != after.objects[0].colour:
+      break
+  start = told.shots[1].start
+  true = script.render_script(told)
+  values = findings.after_switch(true, before, (start, after))
+  assert values == {'met': 1.0, 'kept': 1.0}
+  old = script.render_script(script.single(told.shots[0].scene, '', 113))
+  values = findings.after_switch(old, before, (start, after))
+  assert values['met'] == 0.0 and values['kept'] == 1.0
+  values = findings.after_switch(true[: start + 40], before, (start, after))
+  assert all(map(math.isnan, values.values()))  # Less than a second is left.

@@ -53,7 +53,7 @@ class Config:
 
   def __post_init__(self):
     if not self.systems or self.repeats < 1:
-      raise UserError('systems must name one at least, repeats be >= 1')
+      raise UserError('systems must name at least one, repeats be >= 1')
     for cache in self.caches:
       SwitchConfig(cache)
 
