@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxvid.ops.attention import fp8
-from jaxvid.ops.attention.mosaic.blocks import Blocks, block_list
+from jaxvid.ops.attention.mosaic.blocks import ALIGN, Blocks, block_list
 from jaxvid.ops.attention.mosaic.consumer import Options
 from jaxvid.ops.attention.mosaic.kernel import (
   DEFAULT,
@@ -49,8 +49,8 @@ def attention(
 
   Args:
     q: `[B, T, N, D]`, bfloat16, D 64 or 128.
-    segments: keys and values; at least one key must count. Keys all in
-      bfloat16, or all in e4m3; scales per page need keys that count from
+    segments: keys and values; at least one key must count. Numbers of rows
+      that are no multiple of 8 cost a copy. Keys all in bfloat16, or all in e4m3; scales per page need keys that count from
       multiples of `PAGE` on.
     ranges: None.
     quantized: Q K^T in fp8, also where keys come in bfloat16.
@@ -118,13 +118,21 @@ def attend_blocks(
   Returns:
     `[B or 1, T, N, D]` bfloat16.
   """
+  queries = q.shape[1]
+  q = _whole_rows(q)
+  keys, values = map(_whole_rows, keys), map(_whole_rows, values)
   out, parts, sums = ring_attention(
-    q, keys, values, blocks, scales, sample=sample, options=options
+    q, [*keys], [*values], blocks, scales, sample=sample, options=options
   )
-  if parts is None:
-    return out
-  shape = schedule(q, sample, options)
-  return merge(out, parts, sums, blocks.counts, shape, options)
+  if parts is not None:
+    shape = schedule(q, sample, options)
+    out = merge(out, parts, sums, blocks.counts, shape, options)
+  return out[:, :queries]
+
+
+def _whole_rows(x):
+  """TMA takes rows in eights: others are padded, which copies."""
+  return jnp.pad(x, ((0, 0), (0, -x.shape[1] % ALIGN), (0, 0), (0, 0)))
 
 
 def _scales(segments, blocks, q_scale, heads, size):
