@@ -13,6 +13,7 @@ Source: BlockVid, section 3.3 and algorithms 1 and 2.
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -54,7 +55,8 @@ class LayerBank:
   scores: jax.Array
 
 
-Layers = tuple[LayerBank, ...] | LayerBank
+# A tuple of L `LayerBank`, or one with a leading axis L.
+Layers = Any
 
 
 @struct.dataclass
@@ -291,7 +293,7 @@ class BankMemory:
       if self.stacked:
         shared = jnp.sum(self.layers.scores, 0)
       else:
-        shared = sum(layer.scores for layer in self.layers)
+        shared = jnp.sum(jnp.stack([x.scores for x in self.layers]), 0)
 
     def store(layer: LayerBank) -> LayerBank:
       scores = layer.scores if shared is None else shared
