@@ -231,13 +231,15 @@ def test_a_switch_before_the_first_chunk_is_another_prompt():
   )
 
 
-@pytest.mark.parametrize('sink', ['keep', 'rewrite'])
-def test_published_interactive_streams(sink):
+@pytest.mark.parametrize(
+  'sink, scan', [('keep', False), ('rewrite', False), ('keep', True)]
+)
+def test_published_interactive_streams(sink, scan):
   """Through `Past` and `switch`, with the release's window."""
   case = {'keep': 'switch_keep_sink', 'rewrite': 'switch_reset_sink'}[sink]
   data = load('dit/rollout.npz')
   schedule = schedules.self_forcing(table=True)
-  settings = _settings(3, 9, 3, schedule)
+  settings = _settings(3, 9, 3, schedule, scan=scan)
   params = _params(settings)
   noise, renoise = (
     jnp.moveaxis(jnp.asarray(data[f'{case}.{name}']), 2, -1)

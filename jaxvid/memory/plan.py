@@ -123,7 +123,9 @@ class CachedPlan:
       own = rotate(k, self.q_rotation, self.split)
       past = self._turn(past)
     keep = self.past(past.shape[1] // self.tokens)
-    mask = jnp.concatenate([keep, jnp.ones(k.shape[1], bool)])
+    # Frames that are not kept are not attended either, as in place.
+    own_keep = jnp.repeat(self.slots < capacity, self.tokens)
+    mask = jnp.concatenate([keep, own_keep])
     keys = jnp.concatenate([past, own.astype(past.dtype)], 1)
     values = jnp.concatenate([cache[1], v.astype(past.dtype)], 1)
     out = attention(q, keys, values, mask=mask, backend=self.backend)

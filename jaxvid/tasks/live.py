@@ -194,8 +194,12 @@ def _frames(
   def keep(path: str = '') -> None:
     _save(path or config.state.save, model, session, plan, fingerprint)
 
+  # Those of the script now, so that the stream need not wait for them.
+  known = {prompt: encode(prompt) for prompt in set(plan.cues.values())}
+
   def change(prompt: str) -> None:
-    chunk = session.switch(_ready(model, encode(prompt)))
+    text = known[prompt] if prompt in known else encode(prompt)
+    chunk = session.switch(_ready(model, text))
     latent = chunk * model.settings.memory.chunk
     seconds = prompt_script.seconds_at(latent, plan.fresh)
     cue = Cue(prompt, float(latent), f'{seconds:g} s')

@@ -20,7 +20,14 @@ from jaxvid.stream import frames as frames_lib
 from jaxvid.stream import stream, teacher
 from jaxvid.stream.frames import Decoder
 from jaxvid.stream.stream import Settings
-from jaxvid.tasks import budget, first_frame, startup, steering, trained
+from jaxvid.tasks import (
+  budget,
+  encoding,
+  first_frame,
+  startup,
+  steering,
+  trained,
+)
 from jaxvid.tasks.bundle import Bundle, open_bundle
 from jaxvid.tasks.codecs import (
   codec_config,
@@ -133,7 +140,11 @@ def load(config: 'Config', request: 'Request') -> Loaded:
   measures = plan_memory(config, bundle, settings, size)
   for note in measures.notes:
     say(f'memory: {note}')
-  encode = prompt_encoder(bundle, settings, measures)
+  # A stream that may be told another prompt keeps the encoder at hand.
+  keep = request.steered and not config.memory_gb
+  encode = encoding.prompt_encoder(
+    bundle, settings.dtype, measures.text_on_host, keep
+  )
   embeds = encode([request.prompt, config.negative_prompt])
   latents = encode_frames(bundle, given, settings.dtype)
   if latents is None and settings.inputs.starts:
@@ -278,34 +289,6 @@ def plan_memory(
   )
   host = jax.default_backend() == 'cpu'
   return budget.plan(needs, config.memory_gb, host)
-
-
-def prompt_encoder(
-  bundle: Bundle, settings: Settings, measures: budget.Measures
-) -> Callable[[Sequence[str]], jax.Array]:
-  """Prompts -> encoded `[n, T, D]`; the encoder is freed after each call."""
-  tokens = bundle.tokenizer()
-  device = jax.devices('cpu')[0] if measures.text_on_host else None
-
-  def encode(prompts: Sequence[str]) -> jax.Array:
-    unknown = tokens.unknown_words(prompts[0])
-    if unknown:
-      say(f'warning: the model does not know {", ".join(map(repr, unknown))}')
-    ids, mask = tokens(list(prompts))
-    with jax.default_device(device):
-      params = bundle.place('text', settings.dtype)
-      run = _jitted_encode(bundle.configure('text'), settings.dtype)
-      embeds = np.asarray(run(params, ids, mask))
-    return jnp.asarray(embeds)
-
-  return encode
-
-
-@functools.lru_cache(maxsize=4)
-def _jitted_encode(config: text_lib.TextConfig, dtype: str):
-  return jax.jit(
-    functools.partial(text_lib.encode, config, dtype=jnp.dtype(dtype))
-  )
 
 
 def start_stream(

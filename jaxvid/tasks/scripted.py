@@ -109,7 +109,12 @@ def _batch(sampler: 'Sampler', columns, key) -> np.ndarray:
     if i and prompts != columns[i - 1]:
       ready = stream.encode_prompt(settings, params, *sampler.embed(prompts))
       state, past = switch.switch(
-        settings, params, state, past, ready, switch.SwitchConfig(cache)
+        settings,
+        params,
+        state,
+        past,
+        ready,
+        switch.SwitchConfig(cache, sampler.config.switch.sink),
       )
     ticks = stream.chunk_ticks(settings.schedule, i)
     state, x0 = step(params, state, ticks)
