@@ -122,7 +122,8 @@ class CachedPlan:
     if self.slot_rotation is not None:
       own = rotate(k, self.q_rotation, self.split)
       past = self._turn(past)
-    keep = self.past(past.shape[1] // self.tokens)
+    capacity = past.shape[1] // self.tokens
+    keep = self.past(capacity)
     # Frames that are not kept are not attended either, as in place.
     own_keep = jnp.repeat(self.slots < capacity, self.tokens)
     mask = jnp.concatenate([keep, own_keep])

@@ -15,7 +15,6 @@ from jaxvid.data import video
 from jaxvid.diffusion import solvers
 from jaxvid.errors import UserError
 from jaxvid.memory import MemoryConfig
-from jaxvid.models import text as text_lib
 from jaxvid.stream import frames as frames_lib
 from jaxvid.stream import stream, teacher
 from jaxvid.stream.frames import Decoder
