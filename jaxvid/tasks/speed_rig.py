@@ -166,7 +166,7 @@ def settings_of(
 
 def default_backend() -> str:
   """Attention that suits the device."""
-  return 'cudnn' if on_gpu() else 'xla'
+  return 'auto' if on_gpu() else 'xla'
 
 
 def build(
