@@ -61,7 +61,7 @@ class DiT(nn.Module):
       or None to keep all activations.
     fused: parameters are those of `models.fused.fuse`.
     residual: type of the tokens between layers; None = `dtype`.
-    backend: of all attention.
+    backend: of all attention, see `ops.attention`.
   """
 
   config: DiTConfig
@@ -70,7 +70,7 @@ class DiT(nn.Module):
   remat: str | None = None
   fused: bool = False
   residual: jnp.dtype | None = None
-  backend: str = 'xla'
+  backend: str = 'auto'
 
   def __call__(
     self,

@@ -13,6 +13,7 @@ from jaxvid.errors import UserError
 from jaxvid.memory import Memory, MemoryConfig
 from jaxvid.models.conditioning import PLAIN, InputConfig, Inputs
 from jaxvid.models.dit import DiT, DiTConfig, TextKV
+from jaxvid.ops.attention import BACKENDS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,14 +31,15 @@ class Settings:
     fused: parameters in the streaming layout (`models.fused.fuse`), shifts
       and scales computed once per chunk.
     residual: type of the tokens between layers; empty: `dtype`.
-    backend: of all attention.
+    backend: of all attention, a name in `ops.attention.BACKENDS`; 'auto':
+      what suits the device and the shapes.
     deferred: the extra tick of a chunk runs inside the next chunk's first
       tick (`stream.deferred`), so that its frames leave one pass earlier.
     noise: what chunks begin from.
     inputs: what joins the noisy latents, channel by channel.
 
   Raises:
-    UserError: nothing to defer, or a layout that cannot.
+    UserError: no such backend, nothing to defer, or a layout that cannot.
   """
 
   config: DiTConfig
@@ -49,12 +51,16 @@ class Settings:
   remat: str | None = None
   fused: bool = False
   residual: str = ''
-  backend: str = 'xla'
+  backend: str = 'auto'
   deferred: bool = False
   noise: StartNoise = FRESH
   inputs: InputConfig = PLAIN
 
   def __post_init__(self):
+    if self.backend not in BACKENDS:
+      raise UserError(
+        f'backend {self.backend!r} is not one of {", ".join(BACKENDS)}'
+      )
     if self.fused and self.scan:
       raise UserError('fused parameters are unrolled: choose fused or scan')
     if self.deferred and self.schedule.extra is None:

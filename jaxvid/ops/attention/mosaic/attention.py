@@ -50,8 +50,9 @@ def attention(
   Args:
     q: `[B, T, N, D]`, bfloat16, D 64 or 128.
     segments: keys and values; at least one key must count. Numbers of rows
-      that are no multiple of 8 cost a copy. Keys all in bfloat16, or all in e4m3; scales per page need keys that count from
-      multiples of `PAGE` on.
+      that are no multiple of 8 cost a copy. Keys in bfloat16 or e4m3; with
+      any in e4m3 the others are cast. Scales per page need keys that count
+      from multiples of `PAGE` on.
     ranges: None.
     quantized: Q K^T in fp8, also where keys come in bfloat16.
     q_scale: what queries are divided by before they become e4m3: a scalar,
