@@ -5,8 +5,11 @@ import io
 import json
 import os
 import pathlib
+import pickle
 import signal
+import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
@@ -126,6 +129,39 @@ def test_save_kill_and_resume(make, tmp_path, commit):
   assert kept == len(shown[0])
   rest = _run(make('b', prompt='', commit=commit, state=Saving(resume=state)))
   np.testing.assert_array_equal(rest, whole[kept:])
+
+
+RUN = """
+import pickle, sys
+import jax
+jax.config.update('jax_default_matmul_precision', 'highest')
+from jaxvid.tasks import generate
+with open(sys.argv[1], 'rb') as file:
+  config = pickle.load(file)
+generate.run(config)
+"""
+
+
+def test_a_killed_process_goes_on(make, tmp_path):
+  """kill -9 in the middle: the last complete copy is there, and right."""
+  state = tmp_path / 'a.state'
+  config = make(seconds=600.0, state=Saving(save=str(state), every=1e-6))
+  (tmp_path / 'config').write_bytes(pickle.dumps(config))
+  process = subprocess.Popen(
+    [sys.executable, '-c', RUN, str(tmp_path / 'config')],
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.DEVNULL,
+  )
+  while not state.exists() and process.poll() is None:
+    time.sleep(0.01)
+  process.kill()
+  process.wait()
+  shown = state_file.load(state).more['shown']
+  seconds = shown / 16 + 1
+  rest = _run(make('b', seconds=seconds, state=Saving(resume=str(state))))
+  whole = _run(make('c', seconds=seconds))
+  assert len(rest) == len(whole) - shown > 0
+  np.testing.assert_array_equal(rest, whole[shown:])
 
 
 def test_stopped_videos_are_saved_and_made_longer(make, tmp_path, capsys):
