@@ -4,7 +4,7 @@
     --config.weights=SkyReels-V2-DF-1.3B-540P \
     --config.switch.script=configs/scripts/blockvid_swan.jsonl
 
-Block diffusion: 50 Euler ticks with guidance per chunk of 21 latents, two
+Block diffusion: 50 Euler ticks with guidance per chunk of 9 latents, two
 recent chunks and the two whose prompts are most like the current one, sparse
 (tau 0.98), shared noise shuffled where chunks meet. `weights` is the published
 folder of SkyReels-V2-DF-1.3B, or of what `blockvid_stage2.py` trained from
@@ -37,9 +37,11 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
       'steps': 50,  # SkyReels-V2's README
       'shift': 8.0,  # SkyReels-V2
       'guidance': 6.0,  # SkyReels-V2
-      'chunk': 21,  # *paper*: as many frames as Wan2.1 takes, 81
-      'window': 63,  # *paper*: two recent chunks, and the current one
-      'bank': dict(block_recipes.BANK),
+      'chunk': block_recipes.WAN_CHUNK,
+      # *paper*: two recent chunks, and the current one.
+      'window': 3 * block_recipes.WAN_CHUNK,
+      # *ours*: of 16 chunks, keys and values would take too much of a GPU.
+      'bank': {**block_recipes.BANK, 'capacity': 6},
       'noise': {'shuffle': 4, 'shared': True},  # *paper*
       'switch': {'cache': 'keep'},  # *paper*: nothing is computed again
       'restart': bool(arg),

@@ -4,12 +4,12 @@
 
 Two epochs of LV-Bench's 800 training videos took the authors about 50 hours
 on 32 H20 GPUs. Starts from the weights of `blockvid_stage1.py`.
-Clips have one caption per chunk of 81 frames; their latents are cached with
+Clips have one caption per chunk of 9 latents; their latents are cached with
 
   python -m jaxvid.main --config=configs/videos/latents.py \
     --config.videos=DATASET --config.vae=Wan2.1-T2V-1.3B \
     --config.target=data/latents/long_takes_50s --config.per_chunk=true \
-    --config.chunk=21 --config.frames=837
+    --config.chunk=9 --config.frames=465
 
 Hyper-parameters are marked *paper* or *ours* in
 `jaxvid/training/block_recipes.py` (BlockVid, section 5.1, appendix A.9); the
