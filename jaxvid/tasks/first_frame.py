@@ -29,7 +29,8 @@ def model_inputs(config: 'Config', bundle: Bundle) -> InputConfig:
 
   Raises:
     UserError: channels that nobody fills, or none for the recycled frame
-      that was asked for.
+      that was asked for; a memory to be made anew without the frames that
+      were recycled then.
   """
   dit = bundle.configure('dit')
   where = f'the transformer of {bundle.where}'
@@ -42,6 +43,13 @@ def model_inputs(config: 'Config', bundle: Bundle) -> InputConfig:
   inputs.check(dit.in_dim, dit.out_dim, where)
   if config.recycled and inputs.recycled == 'none':
     conditioning.RECYCLED.check(dit.in_dim, dit.out_dim, where)
+  change = config.switch
+  if inputs.starts and (change.script or change.live):
+    if change.cache in ('recache', 'upstream'):
+      raise UserError(
+        f"switch.cache='{change.cache}' runs the model on clean latents alone; "
+        f"{where} is shown more: use 'keep' or 'none'"
+      )
   return inputs
 
 

@@ -146,7 +146,8 @@ def load(config: 'Config', request: 'Request') -> Loaded:
   )
   embeds = encode([request.prompt, config.negative_prompt])
   latents = encode_frames(bundle, given, settings.dtype)
-  if latents is None and settings.inputs.starts:
+  starts = settings.inputs.starts and not config.state.resume
+  if latents is None and starts:
     latents = first_frame.made(config, size, settings.config.out_dim)
   params = bundle.place('dit', settings.dtype)
   settings, params = startup.quickened(config, settings, params)
