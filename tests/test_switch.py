@@ -13,6 +13,7 @@ from golden import assert_close, load
 from jaxvid.diffusion import schedule as schedules
 from jaxvid.errors import UserError
 from jaxvid.memory import MemoryConfig, held_frames
+from jaxvid.models import conditioning
 from jaxvid.stream import stream, switch
 from jaxvid.stream.switch import SwitchConfig
 
@@ -264,6 +265,16 @@ def test_published_interactive_streams(sink, scan):
     made.append(x0)
   actual = jnp.moveaxis(jnp.concatenate(made, 1), -1, 2)
   assert_close(actual, data[f'{case}.latents'])
+
+
+def test_models_with_further_inputs_are_told_what_is_possible():
+  inputs = conditioning.InputConfig(recycled='last')
+  settings = dataclasses.replace(_settings(), inputs=inputs)
+  state = _start(_settings())
+  state = state.replace(memory=state.memory.at(2))
+  past = switch.new_past(_settings(), state)
+  with pytest.raises(UserError, match='knows no further inputs'):
+    switch.switch(settings, {}, state, past, state.text, SwitchConfig())
 
 
 @pytest.mark.parametrize(

@@ -247,6 +247,11 @@ def switch(
     return state.replace(text=text), past
   if config.cache == 'none':
     return emptied(state, text), jax.tree.map(jnp.zeros_like, past)
+  if not settings.inputs.plain:
+    raise UserError(
+      f"switch.cache='{config.cache}' knows no further inputs (recycled "
+      "frames, pictures, controls); use 'keep' or 'none'"
+    )
   if settings.memory.bank is not None and config.cache == 'upstream':
     raise UserError(
       "switch.cache='upstream' knows no bank; use 'recache', 'keep' or 'none'"

@@ -80,6 +80,11 @@ def check(
       'schedule=teacher makes whole clips; only streams change their prompt '
       'or are saved'
     )
+  if schedule.flight > 1:
+    raise UserError(
+      f'schedule {schedule.name!r} has {schedule.flight} chunks in flight; '
+      'such streams cannot change their prompt or be saved'
+    )
   if config.bank is not None and change.cache == 'upstream':
     raise UserError(
       "switch.cache='upstream' knows no bank; use 'recache', 'keep' or 'none'"
