@@ -26,8 +26,8 @@ from jaxvid.errors import UserError
 LENGTHS = {
   'short': (25, 6_144),
   'long': (81, 2_560),
-  'scripts': (81, 2_048),
-  'scripts_long': (177, 1_536),
+  'scripts': (81, 1_024),
+  'scripts_long': (177, 768),
 }
 SCRIPTS = {'scripts': ('follow_up', 2), 'scripts_long': ('returning', 3)}
 
