@@ -156,7 +156,8 @@ def _resumed(
   saved = state_file.load(config.state.resume)
   settings = model.settings
   latents = jnp.zeros(stream.latent_shape(settings, state))
-  pending = latents if saved.head['pending'] else None
+  waiting = latents.astype(settings.dtype)
+  pending = waiting if saved.head['pending'] else None
   template = Snapshot(
     state.replace(key=jax.random.key_data(state.key), pending=pending),
     past,
