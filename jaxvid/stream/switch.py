@@ -261,6 +261,8 @@ def switch(
       "switch.cache='upstream' rewrites keys and values, which linear "
       "attention does not keep; use 'recache'"
     )
+  # The tick that waits, if one does, is done with the others.
+  state = state.replace(pending=None)
   if config.cache == 'recache':
     return jitted_recache(settings)(params, state, past, text), past
   count = min(frames, settings.memory.sink + settings.memory.window)
