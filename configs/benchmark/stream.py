@@ -8,7 +8,8 @@ The shipped shapes model at 10 s and at 120 s of video, three fresh processes
 for each length. Expected on 2 cores (the target of the design, see
 docs/model_card.md for measured figures): at least 16 frames/s on the host,
 first frame below 1 s, nothing compiled twice, and the same memory while
-streaming at both lengths.
+streaming at both lengths. `stream.py:aapt` times the generator of one
+evaluation per latent frame (docs/aapt.md), frame by frame.
 
   python -m jaxvid.main --config=configs/benchmark/stream.py:diagdistill
   python -m jaxvid.main --config=configs/benchmark/stream.py:longlive
@@ -35,7 +36,7 @@ from jaxvid.tasks import presets
 
 def get_config(arg: str = '') -> config_dict.ConfigDict:
   system, _, size = arg.partition(',')
-  if system not in ('', 'shapes'):
+  if system not in ('', 'shapes', 'aapt'):
     return config_dict.ConfigDict(
       {
         'task': 'speed',
@@ -50,7 +51,10 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
   return config_dict.ConfigDict(
     {
       'task': 'benchmark',
-      'stream': {'prompt': prompt, **presets.CAUSAL},
+      'stream': {
+        'prompt': prompt,
+        **(presets.AAPT if system == 'aapt' else presets.CAUSAL),
+      },
       'lengths': (10.0, 120.0),
       'repeats': 3,
       'output': '',
