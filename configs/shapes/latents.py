@@ -27,7 +27,7 @@ LENGTHS = {
   'short': (25, 6_144),
   'long': (81, 2_560),
   'scripts': (81, 1_024),
-  'scripts_long': (177, 768),
+  'scripts_long': (177, 512),
 }
 SCRIPTS = {'scripts': ('follow_up', 2), 'scripts_long': ('returning', 3)}
 
