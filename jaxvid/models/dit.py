@@ -184,7 +184,8 @@ class DiT(nn.Module):
     e = Dense(config.dim, name='time_embedding_2')(nn.silu(e))
     e0 = Dense(6 * config.dim, name='time_projection_1')(nn.silu(e))
     if config.fps:
-      row = nn.Embed(2, config.dim, name='fps_embedding')(_fps_row(config))
+      table = nn.Embed(2, config.dim, name='fps_embedding')
+      row = table(jnp.asarray(_fps_row(config)))
       h = Dense(config.dim, name='fps_projection_0')(row)
       e0 += Dense(6 * config.dim, name='fps_projection_2')(nn.silu(h))
     return e, e0.reshape(*t.shape, 6, config.dim)
