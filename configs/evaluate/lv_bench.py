@@ -36,5 +36,8 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
     }
   )
   if arg == 'generate':
-    config.scripts.stream = dict(presets.SHAPES['causal'])
+    config.scripts.stream = {
+      **presets.SHAPES['causal'],
+      'switch': {'cache': 'keep'},  # *paper*: every chunk has its own prompt
+    }
   return config

@@ -114,8 +114,8 @@ def play(
 ) -> Iterator[np.ndarray]:
   """The frames of one script, uint8 `[n, H, W, 3]`, chunk by chunk.
 
-  A chunk is told what the script says of its first frame; the memory of the
-  chunks before stays as it is, each in the light of its own prompt.
+  A chunk is told what the script says of its first frame. What a new prompt
+  does to the memory is `stream.switch.cache`; as BlockVid has it, 'keep'.
 
   Args:
     sampler: the model.
@@ -125,31 +125,30 @@ def play(
   """
   import jax
 
-  from jaxvid.stream import stream
+  from jaxvid.data.scripts import chunk_starts
+  from jaxvid.stream import stream, switch
 
   seconds = seconds or script.seconds
   if math.isinf(seconds):
     seconds = sampler.config.seconds
   config = dataclasses.replace(sampler.config, seconds=seconds)
-  total, latents = generate.count_frames(config)
+  left, latents = generate.count_frames(config)
   settings, params, decoder = sampler.settings, sampler.params, sampler.decoder
-  chunk = sampler.request.chunk
-  starts = [
-    max(0, 4 * chunk * i - 3) / generate.FPS
-    for i in range(-(-latents // chunk))
-  ]
+  starts = chunk_starts(latents, sampler.request.chunk) / generate.FPS
   prompts = [prompt_at(script.captions, time) for time in starts]
+  key = jax.random.fold_in(jax.random.key(config.seed), number)
   text, negative = sampler.embed(prompts[:1])
-  key = jax.random.fold_in(jax.random.key(sampler.config.seed), number)
   state = stream.init(settings, params, text, key, negative)
+  past = switch.new_past(settings, state)
+  change = switch.SwitchConfig(config.switch.cache, config.switch.sink)
   step, decoder_state = stream.jitted_step(settings), None
-  left = total
   for i, prompt in enumerate(prompts):
     if i and prompt != prompts[i - 1]:
-      text, negative = sampler.embed([prompt])
-      ready = stream.encode_prompt(settings, params, text, negative)
-      state = state.replace(text=ready)
+      ready = stream.encode_prompt(settings, params, *sampler.embed([prompt]))
+      state, past = switch.switch(settings, params, state, past, ready, change)
     state, x0 = step(params, state, stream.chunk_ticks(settings.schedule, i))
+    if change.cache != 'keep':
+      past = switch.jitted_remember(settings)(past, state, x0)
     if decoder_state is None:
       decoder_state = decoder.init_state(x0)
     frames, decoder_state = decoder(x0, decoder_state, i == 0)
