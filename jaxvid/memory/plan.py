@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxvid.ops.attention import attention
+from jaxvid.ops.attention import Segment, attention
 from jaxvid.ops.rope import rotate, rotation
 
 # K and V of one layer, or None where there is no memory.
@@ -123,13 +123,17 @@ class CachedPlan:
       own = rotate(k, self.q_rotation, self.split)
       past = self._turn(past)
     capacity = past.shape[1] // self.tokens
-    keep = self.past(capacity)
+    own, values = own.astype(past.dtype), v.astype(past.dtype)
     # Frames that are not kept are not attended either, as in place.
-    own_keep = jnp.repeat(self.slots < capacity, self.tokens)
-    mask = jnp.concatenate([keep, own_keep])
-    keys = jnp.concatenate([past, own.astype(past.dtype)], 1)
-    values = jnp.concatenate([cache[1], v.astype(past.dtype)], 1)
-    out = attention(q, keys, values, mask=mask, backend=self.backend)
+    chunk = Segment(own, values, mask=self.slots < capacity)
+    out = attention(
+      q,
+      past,
+      cache[1],
+      mask=self._past_slots(capacity),
+      more=(chunk,),
+      backend=self.backend,
+    )
     return out, (k, v)
 
   def past(self, capacity: int) -> jax.Array:
@@ -138,10 +142,13 @@ class CachedPlan:
     Args:
       capacity: slots of the memory.
     """
+    return jnp.repeat(self._past_slots(capacity), self.tokens)
+
+  def _past_slots(self, capacity):
     slot = jnp.arange(capacity)
     stale = (slot[:, None] == self.slots).any(1)
     filled = slot < self.before if self.visible is None else self.visible
-    return jnp.repeat(filled & ~stale, self.tokens)
+    return filled & ~stale
 
   def _turn(self, keys):
     return rotate(keys, self.slot_rotation, self.split)
