@@ -7,7 +7,6 @@ shows what a program consists of. It times nothing, and which of several
 matrix-product kernels the card would pick stays open, since that is timed.
 
     make test-h200        # makes its environment (.venv-h200), runs tests/h200
-    .venv-h200/bin/python -m benchmarks.h200     # what our kernels consist of
 
     from benchmarks import h200
     exe = h200.compile(f, h200.spec((1, 4680, 1536), 'bfloat16'))

@@ -51,7 +51,7 @@ def attention(
   segments = (Segment(k, v, length, mask), *more)
   if backend == 'auto':
     backend = _auto(q, segments, ranges)
-  return _function(backend)(q, segments, ranges).astype(q.dtype)
+  return function(backend)(q, segments, ranges).astype(q.dtype)
 
 
 def _auto(q, segments, ranges) -> str:
@@ -74,7 +74,8 @@ def _refuses(name: str) -> Callable[..., str | None]:
   return mosaic.refuses
 
 
-def _function(name: str) -> Callable[..., jax.Array]:
+def function(name: str) -> Callable[..., jax.Array]:
+  """A backend as a function of (q, segments, ranges)."""
   match name:
     case 'cudnn':
       return cudnn.attention

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AxisType, PartitionSpec
 
 from jaxvid.ops.attention.ranges import ranges_mask
 from jaxvid.ops.attention.segments import Segment, join
@@ -71,6 +72,7 @@ def attention(
   if length is not None:
     length = jnp.broadcast_to(jnp.asarray(length, jnp.int32), q.shape[:1])
   k, v = one.plain(q.dtype)
+  q, k, v = _alike(q, k, v)
   try:
     return jax.nn.dot_product_attention(
       q,
@@ -85,6 +87,33 @@ def attention(
       message = "the 'cudnn' backend needs an NVIDIA GPU with cuDNN"
       raise ValueError(message) from error
     raise
+
+
+def _alike(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+  """q, k and v split over devices in one way, which cuDNN's kernel demands.
+
+  Left alone, the compiler may choose another layout for each. Of the axes of
+  the mesh (`jax.set_mesh`) those that divide the batch split the batch, others
+  the heads if they divide them; sequences stay whole.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  batch, _, heads, _ = arrays[0].shape
+  over_batch, over_heads = [], []
+  for name, size, kind in zip(
+    mesh.axis_names, mesh.axis_sizes, mesh.axis_types, strict=True
+  ):
+    if kind != AxisType.Auto or size == 1:
+      continue
+    if batch % size == 0:
+      over_batch.append(name)
+      batch //= size
+    elif heads % size == 0:
+      over_heads.append(name)
+      heads //= size
+  if not over_batch and not over_heads:
+    return arrays
+  spec = PartitionSpec(tuple(over_batch), None, tuple(over_heads))
+  return tuple(jax.lax.with_sharding_constraint(x, spec) for x in arrays)
 
 
 def _gather(one: Segment, mask: jax.Array) -> tuple[Segment, jax.Array]:
