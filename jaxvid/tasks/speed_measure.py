@@ -174,7 +174,9 @@ def soak(rig: Rig, seconds: float, bins: int = 10) -> Figures:
   return {
     'soak_s': marks[-1],
     'soak_frames_per_s': [float(rate) for rate in rates],
-    'soak_last_to_first': float(rates[-1] / max(rates[0], 1e-9)),
+    'soak_last_to_first': float(
+      rates[-3:].mean() / max(rates[:3].mean(), 1e-9)
+    ),
   }
 
 
