@@ -280,7 +280,8 @@ def text_kv(
 
   mean = mean_embedding(text)
   if 'blocks' in params:
-    return TextKV(*jax.vmap(layer)(params['blocks']), mean)
+    k, v = jax.vmap(layer)(params['blocks'])
+    return TextKV(k, v, mean)
   pairs = [layer(params[f'blocks_{i}']) for i in range(config.num_layers)]
   k, v = zip(*pairs, strict=True)
   return TextKV(k, v, mean)
@@ -310,7 +311,7 @@ def modulation(config: DiTConfig, params: Params, t: jax.Array) -> Modulation:
     t: timesteps 0..1000 `[B, F or 1]`.
   """
 
-  def dense(name, x, features):
+  def dense(name, x, features) -> jax.Array:
     return Dense(features).apply({'params': params[name]}, x)
 
   e = timestep_embedding(t, config.freq_dim)
