@@ -63,6 +63,31 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec(('data', 'fsdp')))
 
 
+def split_batch(tree: Any, axis: int = 0) -> Any:
+  """Splits `axis` of arrays made inside a step as its batch is split.
+
+  What is computed from a batch inherits its place; what begins as zeros or
+  noise has none, and might end up whole on every device. Outside of a mesh
+  (`jax.set_mesh`) nothing happens.
+
+  Args:
+    tree: arrays under jit.
+    axis: of the batch, in every one of them.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  if not {'data', 'fsdp'} <= set(mesh.axis_names):
+    return tree
+  parts = mesh.shape['data'] * mesh.shape['fsdp']
+  spec = PartitionSpec(*(None,) * axis, ('data', 'fsdp'))
+
+  def place(leaf):
+    if parts == 1 or leaf.shape[axis] % parts:
+      return leaf
+    return jax.lax.with_sharding_constraint(leaf, spec)
+
+  return jax.tree.map(place, tree)
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
   """Every device holds the whole array."""
   return NamedSharding(mesh, PartitionSpec())

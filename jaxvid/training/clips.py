@@ -101,6 +101,7 @@ def _target(config: DistillConfig, frozen, texts: Texts, key):
     params = frozen['causal']
     negative = texts.negative if settings.guided else None
     state = stream.init(settings, params, texts.prompt, key, negative)
+    state = rollout.spread(state)
     clip = stream.rollout(settings, params, state, chunks)[1]
     return clip[:, -config.frames :]
   state = stream.init(config.student, frozen['teacher'], texts.prompt, key)

@@ -24,6 +24,7 @@ from jaxvid.diffusion.schedule import Schedule
 from jaxvid.errors import UserError
 from jaxvid.memory import Memory
 from jaxvid.models.dit import TextKV
+from jaxvid.parallel.mesh import split_batch
 from jaxvid.stream import stream
 from jaxvid.stream.begin import begin
 from jaxvid.stream.stream import Settings, State
@@ -185,7 +186,7 @@ def generate(
     The stream after the last chunk, and what `replay` needs.
   """
   params = jax.lax.stop_gradient(params)
-  state, texts = jax.lax.stop_gradient((state, texts))
+  state, texts = jax.lax.stop_gradient((spread(state), texts))
   table = Table(*map(jnp.asarray, table))
   past = None
   if truth_after:
@@ -212,6 +213,15 @@ def generate(
   return jax.lax.scan(chunk, state, (table, depth, index, past, texts))
 
 
+def spread(state: State) -> State:
+  """The memory, which begins as zeros, on the devices of its batch."""
+  memory = state.memory
+  if not isinstance(memory, Memory):
+    return state
+  k, v = split_batch((memory.k, memory.v), axis=int(memory.stacked))
+  return state.replace(memory=memory.replace(k=k, v=v))
+
+
 def _chunk(
   settings: Settings, params, state: State, row: Table, depth: jax.Array
 ) -> tuple[State, Record]:
@@ -228,10 +238,10 @@ def _chunk(
 
   def tick(i, carry):
     x0, memory = evaluate(carry[0], i, carry[1])
-    eps = stream.tick_noise(later, i, shape)
+    eps = split_batch(stream.tick_noise(later, i, shape))
     return flow.add_noise(x0, eps, row.next_sigma[i]), memory
 
-  noise = stream.start_noise(settings, state, shape)
+  noise = split_batch(stream.start_noise(settings, state, shape))
   memory = begin(settings, state.memory, state.text)
   x, memory = jax.lax.fori_loop(0, exit_tick, tick, (noise, memory))
   x0, memory = evaluate(x, exit_tick, memory)
