@@ -10,6 +10,7 @@ from jaxvid.convert import safetensors_file
 from jaxvid.errors import UserError
 from jaxvid.evaluation import curves, learned, resize, scorers
 from jaxvid.models import vision
+from jaxvid.tasks import tensors
 
 DIM, LAYERS, PATCH, OUT = 128, 2, 16, 24
 OPENAI = 'visual.transformer.resblocks.{}.'
@@ -55,9 +56,9 @@ def clip_model(seed=0):
   return draw(seed) | extra
 
 
-def plain(config, tensors, image):
+def plain(config, model, image):
   """The same with loops over patches and heads, in float64."""
-  t = {name: value.astype(np.float64) for name, value in tensors.items()}
+  t = {name: value.astype(np.float64) for name, value in model.items()}
 
   def norm(name, x):
     x = (x - x.mean(-1, keepdims=True)) / np.sqrt(
@@ -96,15 +97,15 @@ def plain(config, tensors, image):
 
 
 @pytest.mark.parametrize(
-  ('config', 'tensors'),
+  ('config', 'model'),
   [(vision.CLIP, clip_model()), (vision.DINO, draw())],
   ids=['clip', 'dino'],
 )
-def test_the_encoder_equals_plain_formulas(config, tensors):
+def test_the_encoder_equals_plain_formulas(config, model):
   images = np.random.default_rng(5).normal(size=(2, 224, 224, 3))
-  found = vision.encode(config, tensors, images.astype(np.float32))
+  found = vision.encode(config, model, images.astype(np.float32))
   for image, row in zip(images, found, strict=True):
-    expected = plain(config, tensors, image)
+    expected = plain(config, model, image)
     gate = 1e-4 * max(1, np.abs(expected).max())
     assert np.abs(row - expected).max() < gate
 
@@ -180,30 +181,30 @@ def dino(t):
 
 @pytest.mark.parametrize('layout', [openai, hugging])
 def test_layouts_of_clip(layout, tmp_path):
-  tensors = clip_model()
+  model = clip_model()
   path = tmp_path / 'vit_b_32.safetensors'
-  safetensors_file.save(path, layout(tensors))
-  found = learned.read(path)
-  assert found.keys() == tensors.keys()
-  for name, value in tensors.items():
+  safetensors_file.save(path, layout(model))
+  found = learned.read(path, tensors.read)
+  assert found.keys() == model.keys()
+  for name, value in model.items():
     np.testing.assert_array_equal(found[name], value, name)
 
 
 def test_bad_weights_are_one_line(tmp_path):
   path = tmp_path / 'vit_b_32.safetensors'
-  tensors = openai(clip_model())
-  del tensors['visual.ln_post.bias']
-  safetensors_file.save(path, tensors)
+  model = openai(clip_model())
+  del model['visual.ln_post.bias']
+  safetensors_file.save(path, model)
   with pytest.raises(UserError, match=r'lacks norm\.bias'):
-    learned.find(tmp_path)
+    learned.find(tmp_path, tensors.read)
   safetensors_file.save(path, {'x': np.zeros(3, np.float32)})
   with pytest.raises(UserError, match='no vision transformer'):
-    learned.find(tmp_path)
+    learned.find(tmp_path, tensors.read)
   path.unlink()
   with pytest.raises(UserError, match='holds none that is known'):
-    learned.find(tmp_path)
+    learned.find(tmp_path, tensors.read)
   with pytest.raises(UserError, match='not a folder'):
-    learned.find(tmp_path / 'nowhere')
+    learned.find(tmp_path / 'nowhere', tensors.read)
 
 
 def test_a_folder_of_weights_changes_the_scorers(tmp_path):
@@ -215,7 +216,8 @@ def test_a_folder_of_weights_changes_the_scorers(tmp_path):
   head = {name: value.astype(np.float32) for name, value in head.items()}
   save(tmp_path / 'sa_0_4_vit_l_14_linear.safetensors', head)
   reader = scorers.make(
-    scorers.ScorerConfig(weights=str(tmp_path), segmenter='none')
+    scorers.ScorerConfig(weights=str(tmp_path), segmenter='none'),
+    tensors.read,
   )
   assert reader.names['subject'] == 'DINO ViT-B/16'
   assert reader.names['aesthetic'] == 'LAION head on CLIP ViT-L/14'
@@ -227,7 +229,7 @@ def test_a_folder_of_weights_changes_the_scorers(tmp_path):
   x = found.aesthetic * 10 - 5
   assert np.isfinite(x).all() and (np.abs(x) <= math.sqrt(OUT)).all()
   one = scorers.ScorerConfig(weights=str(tmp_path), subject='light')
-  assert scorers.make(one).names['subject'] == 'light'
+  assert scorers.make(one, tensors.read).names['subject'] == 'light'
 
 
 def test_bilinear_is_that_of_pillow_when_enlarging():

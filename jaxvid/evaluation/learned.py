@@ -22,7 +22,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxvid.convert import sources
 from jaxvid.errors import UserError
 from jaxvid.evaluation import resize
 from jaxvid.models import vision
@@ -42,6 +41,8 @@ _DINO_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 _DINO_STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 Scorer = Callable[[Sequence[np.ndarray]], np.ndarray]
+# File -> its tensors by name: formats are none of our business here.
+ReadTensors = Callable[[pathlib.Path], Mapping[str, np.ndarray]]
 
 # Names in files -> ours; I stands for a block's number.
 _LAYOUTS: dict[str, dict[str, str]] = {
@@ -105,8 +106,14 @@ _LAYOUTS: dict[str, dict[str, str]] = {
 }
 
 
-def find(folder: str | pathlib.Path) -> dict[str, Scorer]:
+def find(
+  folder: str | pathlib.Path, read_tensors: ReadTensors
+) -> dict[str, Scorer]:
   """The scorers whose weights a folder holds, by metric.
+
+  Args:
+    folder: of the weights.
+    read_tensors: reads a file.
 
   Raises:
     UserError: no such folder, none of the weights, or damaged ones.
@@ -117,12 +124,18 @@ def find(folder: str | pathlib.Path) -> dict[str, Scorer]:
   paths = {kind: _find(folder, pattern) for kind, pattern in _FILES.items()}
   result: dict[str, Scorer] = {}
   if path := paths['subject']:
-    result['subject'] = embedder(vision.DINO, read(path), 'DINO ViT-B/16')
+    result['subject'] = embedder(
+      vision.DINO, read(path, read_tensors), 'DINO ViT-B/16'
+    )
   if path := paths['background']:
-    result['background'] = embedder(vision.CLIP, read(path), 'CLIP ViT-B/32')
+    result['background'] = embedder(
+      vision.CLIP, read(path, read_tensors), 'CLIP ViT-B/32'
+    )
   if paths['clip_l'] and paths['head']:
-    clip = embedder(vision.CLIP, read(paths['clip_l']), 'CLIP ViT-L/14')
-    head = sources.read(paths['head']).tensors
+    clip = embedder(
+      vision.CLIP, read(paths['clip_l'], read_tensors), 'CLIP ViT-L/14'
+    )
+    head = read_tensors(paths['head'])
     result['aesthetic'] = aesthetic(clip, head)
   if not result:
     raise UserError(
@@ -143,13 +156,15 @@ def _find(folder: pathlib.Path, pattern: re.Pattern) -> pathlib.Path | None:
   return min(found, key=lambda p: (order[p.suffix], str(p)), default=None)
 
 
-def read(path: pathlib.Path) -> dict[str, np.ndarray]:
+def read(
+  path: pathlib.Path, read_tensors: ReadTensors
+) -> dict[str, np.ndarray]:
   """A vision transformer's tensors by our names, float32.
 
   Raises:
     UserError: no layout that is known, or tensors missing.
   """
-  tensors = sources.read(path).tensors
+  tensors = read_tensors(path)
   tensors = {re.sub(r'^(vit|model)\.', '', k): v for k, v in tensors.items()}
   names = next((_LAYOUTS[key] for key in _LAYOUTS if key in tensors), None)
   if names is None:

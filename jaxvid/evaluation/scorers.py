@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+import pathlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from jaxvid.data import plugins
@@ -51,18 +52,25 @@ class ScorerConfig:
 
 
 @functools.lru_cache(maxsize=2)
-def make(config: ScorerConfig) -> Scorers:
+def make(
+  config: ScorerConfig,
+  read_tensors: Callable[[pathlib.Path], Mapping[str, Any]] | None = None,
+) -> Scorers:
   """The scorers of a config; learned weights are read once per process.
+
+  Args:
+    config: the choice.
+    read_tensors: reads a file of weights; none: no learned scorers.
 
   Raises:
     UserError: a name or a weight file that is not what it should be.
   """
   light = curves.light(segment.load(config.segmenter))
   learned: dict[str, Callable[..., Any]] = {}
-  if config.weights:
+  if config.weights and read_tensors:
     from jaxvid.evaluation import learned as learned_lib  # Needs jax.
 
-    learned = learned_lib.find(config.weights)
+    learned = learned_lib.find(config.weights, read_tensors)
   chosen, names = {}, {'segmenter': config.segmenter}
   for field in FIELDS:
     spec = getattr(config, field)

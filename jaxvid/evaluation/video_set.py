@@ -5,7 +5,7 @@ import io
 import json
 import math
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,7 @@ def score(
   masks: pathlib.Path | None,
   config: scorers.ScorerConfig,
   chunks: int,
+  read_tensors: Callable[[pathlib.Path], Mapping[str, Any]] | None = None,
 ) -> Report:
   """The report of one video; a file that cannot be read has an `error`.
 
@@ -53,8 +54,9 @@ def score(
     masks: .npy with bool `[F, H, W]`, True on the subject; none: segmented.
     config: what scores it.
     chunks: N.
+    read_tensors: see `scorers.make`.
   """
-  reader = scorers.make(config)
+  reader = scorers.make(config, read_tensors)
   given = None if masks is None else np.load(masks, mmap_mode='r')
   report: Report = {'scorers': dict(reader.names)}
   try:

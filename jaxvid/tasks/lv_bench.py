@@ -14,6 +14,7 @@ from jaxvid.errors import UserError
 from jaxvid.evaluation import lv_bench, plots, vde, video_set, workers
 from jaxvid.evaluation.scorers import ScorerConfig
 from jaxvid.evaluation.video_set import Report
+from jaxvid.tasks import tensors
 from jaxvid.tasks.progress import progress, say
 from jaxvid.tasks.scripts import ScriptConfig
 
@@ -90,7 +91,7 @@ def score_all(
   if len(todo) < len(videos):
     say(f'{len(videos) - len(todo)} of {len(videos)} videos were scored before')
   items = (
-    (path, _masks(config, name), config.scorers, config.chunks)
+    (path, _masks(config, name), config.scorers, config.chunks, tensors.read)
     for name, path, _ in todo
   )
   count = workers.default_count() if config.workers < 0 else config.workers
