@@ -52,14 +52,17 @@ BATCH = ('data', 'fsdp')
 def ulysses(attention, q, k, v, visible):
   """Attention with heads on the devices of `context` and whole sequences."""
 
-  # The shapes of parameters need no mesh, and a register is one query.
-  if jax.sharding.get_abstract_mesh().empty or q.shape[1] % CONTEXT:
+  if jax.sharding.get_abstract_mesh().empty:  # The shapes of parameters.
     return attention(q, k, v, visible)
 
-  def place(x, tokens, heads):
-    spec = PartitionSpec(BATCH, tokens, heads)
+  def place(x, tokens, heads, batch=BATCH):
+    spec = PartitionSpec(batch, tokens, heads)
     return jax.lax.with_sharding_constraint(x, spec)
 
+  if q.shape[1] == 1:  # The discriminator's registers: frames side by side.
+    every = (*BATCH, 'context')
+    q, k, v = (place(x, None, None, every) for x in (q, k, v))
+    return place(attention(q, k, v, visible), None, None, every)
   # The limit is meant for one device.
   limit = GROUPS * CONTEXT * xla.LIMIT
   if k.shape[1] <= TEXT:  # Short enough to be whole everywhere.
