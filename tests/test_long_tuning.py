@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import jaxprs_in_params
 from test_distillation import FLOW, folder, make_config, make_method  # noqa: F401
 
 from jaxvid.convert import rules as names
@@ -191,7 +192,7 @@ def _sizes(jaxpr):
   total = 0
   for equation in jaxpr.eqns:
     total += sum(int(np.prod(v.aval.shape)) for v in equation.outvars)
-    for inner in jax.core.jaxprs_in_params(equation.params):
+    for inner in jaxprs_in_params(equation.params):
       total += _sizes(inner)
   return total
 
@@ -215,7 +216,8 @@ def test_memory_does_not_depend_on_the_length_of_the_video(config):
     )
     for n in (3, 12)
   ]
-  assert naive[1] > 2.5 * naive[0]
+  # The networks and their optimisers are as large as ever.
+  assert naive[1] > 1.5 * naive[0]
 
 
 def test_runs_resume_in_the_middle_of_their_videos(config, tmp_path):
