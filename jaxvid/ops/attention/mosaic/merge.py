@@ -89,7 +89,7 @@ def merge(
   # As a reference, so that the kernel writes in place.
   target = jax.new_ref(out)
   pl.kernel(body, mesh=mesh, name='merge_parts', interpret=interpret)(
-    parts, sums, counts, target
+    parts, sums, counts, target  # pyright: ignore[reportCallIssue]
   )
   return target[...]
 
