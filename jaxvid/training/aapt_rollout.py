@@ -11,11 +11,13 @@ Source: AAPT supplement D and F; its main paper.
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 from jaxvid.diffusion import flow
 from jaxvid.memory.segment import segment_plan
 from jaxvid.models import conditioning
 from jaxvid.models.dit import TextKV
+from jaxvid.parallel.mesh import split_batch
 from jaxvid.stream import stream
 from jaxvid.stream.stream import Settings, State
 
@@ -25,8 +27,33 @@ def begin(
 ) -> State:
   """A stream that starts from latent frames `first` `[B, 1, H, W, C]`."""
   params = jax.lax.stop_gradient(params)
-  state = stream.init(settings, params, text, key)
+  state = spread(stream.init(settings, params, text, key))
   return stream.start_from(settings, state, first)
+
+
+def spread(state: State) -> State:
+  """The memory, which begins as zeros, where its batch and its heads are.
+
+  Heads of one sample lie on the devices of `context`, so that nothing of the
+  past moves. Outside of a mesh nothing happens.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  if not {'data', 'fsdp', 'context'} <= set(mesh.axis_names):
+    return state
+  memory = state.memory
+  *_, batch, _, heads, _ = (memory.k if memory.stacked else memory.k[0]).shape
+  groups = mesh.shape['data'] * mesh.shape['fsdp']
+  spec = PartitionSpec(
+    *(None,) * memory.stacked,
+    None if batch % groups else ('data', 'fsdp'),
+    None,
+    None if heads % mesh.shape['context'] else 'context',
+  )
+  k, v = jax.tree.map(
+    lambda leaf: jax.lax.with_sharding_constraint(leaf, spec),
+    (memory.k, memory.v),
+  )
+  return state.replace(memory=memory.replace(k=k, v=v))
 
 
 def generate(
@@ -54,7 +81,7 @@ def noise_of(settings: Settings, state: State, frames: int) -> jax.Array:
 
   index = state.chunk + jnp.arange(chunks(settings, frames))
   noise = jnp.moveaxis(jax.vmap(draw)(index), 0, 1)
-  return noise.reshape(noise.shape[0], frames, *noise.shape[3:])
+  return split_batch(noise.reshape(noise.shape[0], frames, *noise.shape[3:]))
 
 
 def replay(
