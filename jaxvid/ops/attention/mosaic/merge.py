@@ -88,9 +88,8 @@ def merge(
   body = functools.partial(merge_parts, shape=shape)
   # As a reference, so that the kernel writes in place.
   target = jax.new_ref(out)
-  pl.kernel(body, mesh=mesh, name='merge_parts', interpret=interpret)(
-    parts, sums, counts, target  # pyright: ignore[reportCallIssue]
-  )
+  run = pl.kernel(body, mesh=mesh, name='merge_parts', interpret=interpret)
+  run(parts, sums, counts, target)  # pyright: ignore[reportCallIssue]
   return target[...]
 
 
