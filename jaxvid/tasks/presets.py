@@ -9,7 +9,7 @@ CAUSAL: dict[str, Any] = {
   'decoder': 'vae',
   'schedule': 'euler',
   'steps': 16,
-  'shift': 5.0,
+  'shift': 3.0,
   'commit': 'clean',
   'guidance': 3.0,
   'chunk': 3,
