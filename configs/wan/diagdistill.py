@@ -24,9 +24,9 @@ regressions (eq. 12), against Wan2.1 14B. Needs the weights of
 `configs/wan/ode.py`, the prompts of `configs/prompts.py` and converted weights
 (`configs/convert.py`) below `models/`. The regressions aim at what the student
 made before training, with 4 ticks per chunk (any causal generator may take its
-place: `--config.distill.weights.causal=...`). `release` takes the released configs' terms, whose regression
-aims at x - DMD gradient; `train,frame` makes chunks of 1 latent (table 7),
-`train,digits` one student for every digit string.
+place: `--config.distill.weights.causal=...`). `release` takes the released
+configs' terms, whose regression aims at x - DMD gradient; `train,frame` makes
+chunks of 1 latent (table 7), `train,digits` one student for every digit string.
 """
 
 import dataclasses
