@@ -67,6 +67,10 @@ def summary(found: dict, flags) -> dict:
   best = {
     name: min(run['best_s'] for run in runs) for name, runs in found.items()
   }
+  used = {
+    name: statistics.median(run['cpu_s'] for run in runs)
+    for name, runs in found.items()
+  }
   return {
     'size': SIZE,
     'frames': flags.frames,
@@ -76,6 +80,7 @@ def summary(found: dict, flags) -> dict:
     'torch_s': times['torch'],
     'jax_by_torch': times['jax'] / times['torch'],
     'best_jax_by_torch': best['jax'] / best['torch'],
+    'cpu_jax_by_torch': used['jax'] / used['torch'],
     'compile_s': statistics.median(run['compile_s'] for run in found['jax']),
     'runs': found,
   }
@@ -98,16 +103,22 @@ def _process(name: str, python: str, flags) -> dict:
 
 
 def _timed(forward, repeats: int) -> dict[str, float]:
-  """Median and best seconds of a pass, after two to warm up.
+  """Seconds of a pass after two to warm up: median, best, and of processor.
 
-  On a machine that does other work too, the best says more.
+  On a machine that does other work too, processor time with one thread says
+  most: threads that wait for each other suffer from others' load.
   """
-  times = []
+  times, used = [], []
   for _ in range(repeats + 2):
-    began = time.perf_counter()
+    began, before = time.perf_counter(), time.process_time()
     forward()
     times.append(time.perf_counter() - began)
-  return {'forward_s': statistics.median(times[2:]), 'best_s': min(times[2:])}
+    used.append(time.process_time() - before)
+  return {
+    'forward_s': statistics.median(times[2:]),
+    'best_s': min(times[2:]),
+    'cpu_s': statistics.median(used[2:]),
+  }
 
 
 def run_jax(frames: int, threads: int, repeats: int) -> dict:
