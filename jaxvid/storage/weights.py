@@ -32,7 +32,7 @@ FORMAT = 'jaxvid-params-1'
 # file: what is held in memory beside the weights.
 _CHUNK, _BATCH, _FILE = 1 << 22, 1 << 24, 1 << 26
 # Batches read at the same time.
-_READERS = 4
+_READERS = 2
 Place = Callable[[np.ndarray], Any]
 
 
