@@ -20,7 +20,8 @@ ROOT = pathlib.Path(__file__).parent.parent
 NAMES = sorted(
   path.stem
   for path in (ROOT / 'configs' / 'ablations').glob('*.py')
-  if path.stem != 'all' and not path.stem.startswith(('aapt', 'block', 'longlive'))
+  if path.stem != 'all'
+  and not path.stem.startswith(('aapt', 'block', 'longlive'))
 )
 
 
