@@ -30,8 +30,10 @@ def test_stages_chain_from_one_to_the_next(size):
     assert stage.loop.init_from == before.workdir
     assert stage.diffusion.dit == short.diffusion.dit
     before = stage
+  first = load(f'configs/shapes/causal.py:{size},first')
   causal = load(f'configs/shapes/causal.py:{size}')
-  assert causal.loop.init_from == later[1].workdir
+  assert first.loop.init_from == later[1].workdir
+  assert causal.loop.init_from == first.workdir
   assert short.diffusion.dit == causal.diffusion.dit
   assert short.diffusion.flow.forcing == 'none'
   assert causal.diffusion.flow.forcing == 'teacher'

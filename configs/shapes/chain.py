@@ -53,6 +53,9 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
           )
           for stage in ('short', 'forced', 'refined', 'long')
         ),
+        _stage(
+          'causal_first', f'causal.py:{size},first', f'{runs}/causal_first'
+        ),
         _stage('causal', f'causal.py:{size}', f'{runs}/causal_teacher'),
         _stage('ode_pairs', f'ode_pairs.py:{size}{init}', pairs),
         _stage('ode', f'ode.py:{size}{init}', f'{ode}_run'),

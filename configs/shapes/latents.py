@@ -24,7 +24,7 @@ from jaxvid.errors import UserError
 
 # Frames and clips of each length.
 LENGTHS = {
-  'short': (25, 6_144),
+  'short': (25, 24_576),
   'long': (81, 2_560),
   'scripts': (81, 1_024),
   'scripts_long': (177, 512),
