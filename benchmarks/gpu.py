@@ -1,7 +1,7 @@
 """Runs the benchmarks of one GPU, the most telling first, within a time limit.
 
     python -m benchmarks.gpu --output=benchmarks/results [--seconds=520]
-    python -m benchmarks.gpu --output=outputs/gpu --tiny   # on a CPU: does it run?
+    python -m benchmarks.gpu --output=out --tiny   # on a CPU: does it run?
 
 Every job is a process of its own: what fails or hangs ends alone. Needs no
 data, video or config package. Results: one JSON file per job, and all of them
