@@ -94,18 +94,44 @@ def test_what_is_typed_is_written_as_a_script(
   monkeypatch.setattr(live, 'AHEAD', 1e9)
   monkeypatch.setattr(sys, 'stdin', io.StringIO(f'{SECOND}\n\n'))
   typed = make('typed', switch=Switching(live=True))
-  generate.run(typed)
+  first = _run(typed)
   out = capsys.readouterr().out
   script = pathlib.Path(typed.output).with_suffix('.script.jsonl')
   assert f'script: {script}' in out
-  cues = [json.loads(line) for line in script.read_text().splitlines()]
-  assert [c['prompt'] for c in cues][-1] == SECOND
   again = make('again', prompt='', switch=Switching(script=str(script)))
-  generate.run(again)
-  assert (
-    pathlib.Path(typed.output).read_bytes()
-    == pathlib.Path(again.output).read_bytes()
-  )
+  np.testing.assert_array_equal(first, _run(again))
+
+
+class Slow:
+  """A terminal at which somebody types between two chunks."""
+
+  def __init__(self, *lines):
+    self.left = list(lines)
+
+  def lines(self):
+    now, self.left = self.left[:1], self.left[1:]
+    yield from now[0]
+
+
+def test_prompts_between_chunks_are_in_copies_too(
+  make, tmp_path, capsys, monkeypatch
+):
+  state = tmp_path / 'a.state'
+  typed = Slow((), (SECOND, f'/save {state}'), ('/quit',))
+  monkeypatch.setattr(live, 'Typed', lambda: typed)
+  monkeypatch.setattr(live, 'AHEAD', 1e9)
+  config = make('typed', seconds=4.0, switch=Switching(live=True))
+  first = _run(config)
+  assert len(first) == 21  # What is started when somebody quits is left.
+  rest = _run(make('rest', prompt='', state=Saving(resume=str(state))))
+  script = pathlib.Path(config.output).with_suffix('.script.jsonl')
+  cues = [json.loads(line) for line in script.read_text().splitlines()]
+  assert [cue['prompt'] for cue in cues] == [FIRST, SECOND]
+  again = make('again', prompt='', switch=Switching(script=str(script)))
+  whole = _run(again)
+  np.testing.assert_array_equal(first, whole[:21])
+  np.testing.assert_array_equal(rest, whole[-len(rest) :])
+  assert f'from {cues[1]["time"]:g} s: {SECOND}' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('commit', ['clean', 'last'])

@@ -198,18 +198,23 @@ def _frames(
   # Those of the script now, so that the stream need not wait for them.
   known = {prompt: encode(prompt) for prompt in set(plan.cues.values())}
 
-  def change(prompt: str) -> None:
-    text = known[prompt] if prompt in known else encode(prompt)
-    chunk = session.switch(_ready(model, text))
-    latent = chunk * model.settings.memory.chunk
-    seconds = prompt_script.seconds_at(latent, plan.fresh)
-    cue = Cue(prompt, float(latent), f'{seconds:g} s')
-    plan.said = [c for c in plan.said if c.latent < latent] + [cue]
-    say(f'from {cue.when}: {prompt}')
+  def ask(prompt: str) -> None:
+    if session.stop is not None and session.chunk >= session.stop:
+      say(f'the video ends before this takes effect: {prompt}')
+      return
+    known[prompt] = encode(prompt)
+    plan.cues[session.chunk] = prompt  # Kept by a copy made before then, too.
 
   def due(chunk: int) -> None:
-    if chunk in plan.cues:
-      change(plan.cues.pop(chunk))
+    prompt = plan.cues.pop(chunk, None)
+    if prompt is None:
+      return
+    session.switch(_ready(model, known[prompt]))
+    latent = float(chunk * model.settings.memory.chunk)
+    seconds = prompt_script.seconds_at(latent, plan.fresh)
+    cue = Cue(prompt, latent, f'{seconds:g} s')
+    plan.said = [c for c in plan.said if c.latent < latent] + [cue]
+    say(f'from {cue.when}: {prompt}')
 
   session.before = due
   with _stopped() as received:
@@ -222,8 +227,8 @@ def _frames(
           case ['/save', *path]:
             keep(path[0] if path else '')
           case _:
-            change(line)
-      piece = next(session, None)
+            ask(line)
+      piece = next(session, None) if going else None
       if piece is None:
         break
       left = request.num_frames - plan.shown
