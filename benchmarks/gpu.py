@@ -22,6 +22,28 @@ JOBS = (
   ('kernels', 70, {}),
   ('diagdistill', 170, {'systems': ('diagdistill',), 'soak': 60.0}),
   (
+    'diagdistill_fp8',
+    80,
+    {
+      'systems': ('diagdistill',),
+      'speed': {'quantization': 'fp8'},
+      'parts': ('steady', 'ticks'),
+    },
+  ),
+  (
+    'diagdistill_fp8_scores',
+    80,
+    {
+      'systems': ('diagdistill',),
+      'speed': {
+        'quantization': 'fp8',
+        'backend': 'mosaic_fp8',
+        'keys': 'e4m3',
+      },
+      'parts': ('steady', 'ticks'),
+    },
+  ),
+  (
     'longlive',
     90,
     {'systems': ('longlive',), 'parts': ('steady', 'ticks', 'first_frame')},
@@ -133,6 +155,9 @@ def run_job(name: str, output: pathlib.Path, seconds: float, tiny: bool):
     from jaxvid.tasks import speed
 
     settings |= TINY if tiny else {}
+    settings['speed'] = speed.Speed(**settings.get('speed', {}))
+    if tiny and settings['speed'].backend.startswith('mosaic'):
+      raise SystemExit('our kernel needs a GPU')
     if tiny and 'soak' in settings:
       settings['soak'] = 0.1
     speed.run(speed.Config(**settings, budget=seconds, output=path))

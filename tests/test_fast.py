@@ -15,6 +15,8 @@ from jaxvid.errors import UserError
 from jaxvid.memory import MemoryConfig
 from jaxvid.models.dit import DiTConfig
 from jaxvid.models.fused import fuse
+from jaxvid.quantization import tree
+from jaxvid.quantization.kernels import Scheme
 from jaxvid.stream import deferred, stream
 from jaxvid.stream.stream import Settings
 
@@ -30,7 +32,13 @@ CONFIG = DiTConfig(
 # Largest difference of a clip from float32's, by the coarsest type in use.
 # Latents have a standard deviation of about 1; documented in
 # docs/performance.md.
-TOLERANCE = {'float32': 1e-5, 'bfloat16': 6e-2}
+TOLERANCE = {
+  'float32': 1e-5,
+  'bfloat16': 6e-2,
+  'int8': 6e-2,
+  'w8a8': 4e-1,
+  'fp8': 4e-1,
+}
 EXTRA = schedules.explicit([(1000.0, 500.0)], commit='extra(100)', name='two')
 CLEAN = schedules.explicit([(1000.0, 500.0)], name='two')
 ONE = schedules.explicit([(1000.0,)], name='one')
@@ -51,9 +59,23 @@ def _params(layers: int = 2):
 
 
 @functools.cache
-def _fused(dtype: str, layers: int):
+def _quantized(layers: int, bits: str):
+  """Kernels in 8 bits, for inputs of up to four deviations."""
+  params = _params(layers)
+  if not bits:
+    return params
+  tops = {
+    name: np.full(len(tree.layer(params, name)['kernel']), 4.0, np.float32)
+    for group in tree.groups(params)
+    for name in group
+  }
+  return tree.quantize(params, Scheme(mode=bits), tops)
+
+
+@functools.cache
+def _fused(dtype: str, layers: int, bits: str):
   config = dataclasses.replace(CONFIG, num_layers=layers)
-  return fuse(config, _params(layers), jnp.dtype(dtype))
+  return fuse(config, _quantized(layers, bits), jnp.dtype(dtype))
 
 
 def _settings(
@@ -69,10 +91,12 @@ def _settings(
   return Settings(config, memory, schedule, **options)
 
 
-def _start(settings, seed=0):
+def _start(settings, seed=0, bits=''):
   layers = settings.config.num_layers
-  fused = settings.fused
-  params = _fused(settings.dtype, layers) if fused else _params(layers)
+  if settings.fused:
+    params = _fused(settings.dtype, layers, bits)
+  else:
+    params = _quantized(layers, bits)
   text = jax.random.normal(jax.random.key(100 + seed), (1, 5, 8))
   negative = None if settings.guidance == 1 else text[:, ::-1]
   state = stream.init(settings, params, text, jax.random.key(seed), negative)
@@ -88,8 +112,8 @@ def _play(settings, params, state, chunks, first=0):
   return state, np.concatenate(clip, 1)
 
 
-def _clip(settings, chunks=3):
-  return _play(settings, *_start(settings), chunks)[1]
+def _clip(settings, chunks=3, bits=''):
+  return _play(settings, *_start(settings, bits=bits), chunks)[1]
 
 
 @functools.cache
@@ -103,20 +127,32 @@ OPTIONS = {
   'dtype': ('float32', 'bfloat16'),
   'residual': ('float32', 'bfloat16'),
 }
+BACKENDS = ('xla', 'reference')  # Others need a GPU, or its interpreter.
+
+
+def _combinations():
+  """All of them; kernels in 8 bits take the two backends in turns."""
+  for i, values in enumerate(itertools.product(*OPTIONS.values())):
+    for j, bits in enumerate(('', 'int8', 'w8a8', 'fp8')):
+      turn = BACKENDS[(i + j) % 2]
+      for backend in (turn,) if bits else BACKENDS:
+        yield *values, backend, bits
 
 
 @pytest.mark.parametrize(
   'values',
-  list(itertools.product(*OPTIONS.values())),
-  ids=lambda values: '-'.join(map(str, values)),
+  list(_combinations()),
+  ids=lambda values: '-'.join(str(value) for value in values),
 )
 def test_every_combination_stays_within_its_tolerance(values):
+  *values, backend, bits = values
   options = dict(zip(OPTIONS, values, strict=True))
-  types = {options['dtype'], options['residual']}
-  coarsest = 'bfloat16' if 'bfloat16' in types else 'float32'
-  clip = _clip(_settings(ONE, layers=1, **options))
-  np.testing.assert_allclose(clip, _plain(), atol=TOLERANCE[coarsest])
-  if coarsest == 'bfloat16':
+  settings = _settings(ONE, layers=1, backend=backend, **options)
+  clip = _clip(settings, bits=bits)
+  used = {'float32', options['dtype'], options['residual']} | {bits} - {''}
+  tolerance = max(TOLERANCE[name] for name in used)
+  np.testing.assert_allclose(clip, _plain(), atol=tolerance)
+  if used != {'float32'}:
     assert not np.array_equal(clip, _plain())
 
 

@@ -15,6 +15,7 @@ from jaxvid.ops.attention import (
   Visible,
   attention,
   block_causal,
+  fp8,
   logit_bytes,
   ranges_mask,
   reference,
@@ -91,6 +92,45 @@ def test_ring_equals_concatenated_window(
     )
     np.testing.assert_allclose(out, expected, atol=2e-5)
     start = end
+
+
+@pytest.mark.parametrize('stacked', [False, True], ids=['ring', 'delta'])
+@pytest.mark.parametrize('positions', ['absolute', 'relative'])
+def test_keys_in_8_bits_are_rounded_once(positions, stacked):
+  config = MemoryConfig(*SIZE, 0, 6, 3, positions, keys='e4m3')
+  memory = Memory.create(
+    config, batch=1, layers=1, heads=HEADS, head_dim=DIM, stacked=stacked
+  )
+  assert memory.k[0].dtype == fp8.E4M3 and memory.v[0].dtype == jnp.float32
+  past: list = []
+  for i in range(4):
+    q, k, v = _qkv(i, 3)
+    plan = memory.plan(3)
+    out, cache = plan.attend(q, k, v, memory.layer(0))
+    update = tuple(x[None] for x in cache) if stacked else [cache]
+    memory = memory.updated(plan, update).advance(3)
+    first = max(3 * i - 3, 0)
+    at = rotation(jnp.arange(first, 3 * i + 3), *SIZE, DIM)
+    own = rotation(jnp.arange(3 * i, 3 * i + 3), *SIZE, DIM)
+    if positions == 'absolute':  # Rotated by its own frame, then rounded.
+      past = [*past[-1:], (fp8.quantize(rotate(k, own)).astype(k.dtype), v)]
+      keys = jnp.concatenate([k for k, _ in past], 1)
+    else:
+      past = [*past[-1:], (fp8.quantize(k).astype(k.dtype), v)]
+      keys = rotate(jnp.concatenate([k for k, _ in past], 1), at)
+    values = jnp.concatenate([v for _, v in past], 1)
+    expected = attention(rotate(q, own), keys, values)
+    np.testing.assert_allclose(out, expected, atol=2e-5)
+
+
+def test_keys_in_8_bits_do_not_overflow():
+  config = MemoryConfig(*SIZE, 0, 3, 3, keys='e4m3')
+  memory = Memory.create(config, batch=1, layers=1, heads=HEADS, head_dim=DIM)
+  q, k, v = _qkv(0, 3)
+  plan = memory.plan(3)
+  out, cache = plan.attend(q, 1e4 * k, v, memory.layer(0))
+  assert np.isfinite(out).all()
+  assert np.isfinite(np.asarray(cache[0], np.float32)).all()
 
 
 @pytest.mark.parametrize('positions', ['absolute', 'relative'])
@@ -222,6 +262,8 @@ def _outputs(jaxpr):
     ({'window': 2, 'chunk': 3}, 'window 2'),
     ({'sink': -1}, 'sink -1'),
     ({'positions': 'roped'}, "'roped'"),
+    ({'keys': 'int8'}, "'int8'"),
+    ({'keys': 'e4m3', 'spare': 3}, 'without a bank'),
   ],
 )
 def test_impossible_memories_are_refused(options, message):

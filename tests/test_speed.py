@@ -9,11 +9,20 @@ import subprocess
 import sys
 
 import jax
+import numpy as np
 import pytest
 
 from jaxvid.errors import UserError
 from jaxvid.evaluation import speed_report
-from jaxvid.tasks import speed, speed_kernels, speed_rig, train_speed
+from jaxvid.ops.attention import fp8
+from jaxvid.quantization import tree
+from jaxvid.stream import stream
+from jaxvid.tasks import (
+  speed,
+  speed_kernels,
+  speed_rig,
+  train_speed,
+)
 
 TINY = speed.Config(size='tiny', height=16, width=32, chunks=2)
 
@@ -99,6 +108,39 @@ def test_figures_stand_beside_limits_and_predictions():
   assert speed_report.estimates(settings, 'tae', '1.3b', 'cpu') == {}
 
 
+def test_streams_in_8_bits_are_timed_too():
+  how = speed.Speed(quantization='fp8', keys='e4m3')
+  system = speed_rig.SYSTEMS['one_step']
+  rig = speed_rig.build(system, 'tiny', (16, 32), how)
+  assert tree.is_quantized(rig.params)
+  state = rig.start()
+  assert state.memory.k[0].dtype == fp8.E4M3
+  _, latents = stream.jitted_step(rig.settings)(
+    rig.params, state, stream.chunk_ticks(rig.settings.schedule, 0)
+  )
+  assert np.isfinite(latents).all() and np.std(latents) > 0.1
+
+
+@pytest.mark.parametrize(
+  'options, frames',
+  [
+    ({}, 113),
+    ({'quantization': 'int8'}, 113),
+    ({'quantization': 'fp8'}, 131),
+    ({'quantization': 'fp8', 'backend': 'mosaic_fp8'}, 156),
+  ],
+)
+def test_predictions_know_how_a_stream_is_run(options, frames):
+  how = speed.Speed(**options)
+  settings = speed_rig.settings_of(
+    speed_rig.SYSTEMS['diagdistill'], '1.3b', (480, 832), how
+  )
+  row = speed_report.estimates(
+    settings, 'tae', '1.3b', 'NVIDIA H200', how.precision
+  )
+  assert row['predicted_frames_per_s'] == pytest.approx(frames, rel=0.01)
+
+
 @pytest.mark.parametrize(
   'options, message',
   [
@@ -126,6 +168,7 @@ from benchmarks import gpu
 from jaxvid.tasks import speed, speed_kernels, speed_measure, speed_rig
 from jaxvid.tasks import train_speed
 for name, seconds, settings in gpu.JOBS:
+  settings = settings | {'speed': speed.Speed(**settings.get('speed', {}))}
   speed.check(speed.Config(**settings))
   assert seconds <= gpu.LIMIT
 assert gpu.LIMIT <= 9 * 60

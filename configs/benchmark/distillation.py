@@ -24,15 +24,6 @@ from ml_collections import config_dict
 
 from jaxvid.tasks import presets
 
-DIAGDISTILL = {
-  'weights': 'shapes_diagdistill',
-  'decoder': 'vae',
-  'schedule': '4322222',
-  'commit': 'last',
-  'sink': 3,
-  'window': 9,
-  'positions': 'relative',
-}
 FOUR = {
   'weights': 'shapes_self_forcing',
   'decoder': 'vae',
@@ -47,7 +38,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
   size = arg or 'small'
   short = {'sink': 3, 'window': 9, 'positions': 'relative'}
   systems = {
-    'diagdistill': DIAGDISTILL,
+    'diagdistill': presets.DIAGDISTILL,
     'four_clean': FOUR,
     'four_clean_short_memory': {**FOUR, **short},
     'teacher': presets.TEACHER,

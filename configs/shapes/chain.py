@@ -7,10 +7,11 @@
   python -m jaxvid.main --config=configs/shapes/chain.py:small \
     --config.explain
 
-Caches latents, trains the teacher in four stages and the causal model, makes
-ODE pairs, initialises the student, distils it (`diagdistill`, `self_forcing`
-or `causvid`), makes a bundle of it and measures that with the probe. Stopped
-or killed, the same command goes on where it was; finished stages are skipped.
+Caches latents, trains the teacher in three stages, the causal model and, from
+that, the teacher of whole clips, makes ODE pairs, initialises the student,
+distils it (`diagdistill`, `self_forcing` or `causvid`), makes a bundle of it
+and measures that with the probe. Stopped or killed, the same command goes on
+where it was; finished stages are skipped.
 The report is `runs/shapes/<size>/<recipe>_report.json`.
 Its runtime has not been measured.
 """
@@ -45,18 +46,12 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
       'stages': [
         _stage('latents_short', f'latents.py:short,{side}'),
         _stage('latents_long', f'latents.py:long,{side}'),
-        *(
-          _stage(
-            f'teacher_{stage}',
-            f'teacher.py:{size},{stage}',
-            f'{runs}/teacher_{stage}',
-          )
-          for stage in ('short', 'forced', 'refined', 'long')
-        ),
+        *(_teacher(size, stage) for stage in ('short', 'forced', 'refined')),
         _stage(
           'causal_first', f'causal.py:{size},first', f'{runs}/causal_first'
         ),
         _stage('causal', f'causal.py:{size}', f'{runs}/causal_teacher'),
+        _teacher(size, 'long'),
         _stage('ode_pairs', f'ode_pairs.py:{size}{init}', pairs),
         _stage('ode', f'ode.py:{size}{init}', f'{ode}_run'),
         {
@@ -76,6 +71,13 @@ def _stage(name: str, config: str, *outputs: str) -> dict:
     'config': f'configs/shapes/{config}',
     'outputs': outputs,
   }
+
+
+def _teacher(size: str, stage: str) -> dict:
+  name = f'teacher_{stage}'
+  return _stage(
+    name, f'teacher.py:{size},{stage}', f'runs/shapes/{size}/{name}'
+  )
 
 
 def _evaluation(size: str, recipe: str) -> dict:

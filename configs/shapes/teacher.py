@@ -5,6 +5,7 @@
   python -m jaxvid.main --config=configs/shapes/teacher.py:small
   python -m jaxvid.main --config=configs/shapes/teacher.py:small,forced
   python -m jaxvid.main --config=configs/shapes/teacher.py:small,refined
+  (configs/shapes/causal.py)
   python -m jaxvid.main --config=configs/shapes/teacher.py:small,long
 
 Flow matching, prompts dropped for one clip in ten. `short` learns from 7
@@ -15,9 +16,12 @@ latent a level of its own, each seeing only those before it (diffusion
 forcing), and needs no more than some hundred steps to read left and right,
 up and down from the caption. `refined` is a bidirectional teacher again;
 half of its clips show their first latent at a level of its own, which keeps
-what was learned. `long` goes on with 21 latents (5 s).
+what was learned. `long` has 21 latents (5 s) and goes on from the causal model,
+which knows directions best. The more latents, the more noise it takes until a
+motion can no longer be seen: its levels are shifted far (8), to where the
+direction is still open.
 
-Each stage starts from the averaged weights of the one before. Sizes: nano,
+The others start from the averaged weights of the stage before. Sizes: nano,
 small (64x64), base (128x128; cache `latents.py:short,128` first).
 """
 
@@ -34,14 +38,14 @@ FLOWS = {
   'short': {'forcing': 'none', 'shift': 2.2},
   'forced': {'forcing': 'diffusion', 'chunk': 1, **EVEN},
   'refined': {'forcing': 'none', 'staggered': 0.5, **EVEN},
-  'long': {'forcing': 'none', 'staggered': 0.5, **EVEN},
+  'long': {'forcing': 'none', 'staggered': 0.5, **EVEN, 'shift': 8.0},
 }
 # Latent frames, batch, steps, peak learning rate, what follows the warm-up.
 STAGES = {
   'short': (7, 32, 8000, 1e-2, 'cosine'),
   'forced': (7, 32, 1000, 1e-2, 'constant'),
   'refined': (7, 32, 2200, 5e-3, 'cosine'),
-  'long': (21, 16, 500, 2e-3, 'cosine'),
+  'long': (21, 16, 1800, 4e-3, 'cosine'),
 }
 
 
@@ -55,7 +59,8 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
   runs = f'runs/shapes/{size}'
   names = list(STAGES)
   first, last = stage == names[0], stage == names[-1]
-  before = '' if first else names[names.index(stage) - 1]
+  before = '' if first else f'teacher_{names[names.index(stage) - 1]}'
+  before = 'causal_teacher' if last else before
   cache = 'long' if last else 'short'
   return config_dict.ConfigDict(
     {
@@ -66,7 +71,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
       'loop': {
         'sample_every': 1000,
         'steps': steps,
-        'init_from': f'{runs}/teacher_{before}' if before else '',
+        'init_from': f'{runs}/{before}' if before else '',
         'optimizer': {
           'kind': 'muon',
           'learning_rate': rate,

@@ -29,7 +29,11 @@ COLUMNS = (
 
 
 def estimates(
-  settings: Settings, decoder: str, size: str, device_kind: str
+  settings: Settings,
+  decoder: str,
+  size: str,
+  device_kind: str,
+  precision: roofline.Precision = 'bfloat16',
 ) -> dict[str, Any]:
   """Limit and prediction of a steady chunk; empty for unknown cards.
 
@@ -38,6 +42,7 @@ def estimates(
     decoder: 'tae' or 'vae' of Wan2.1.
     size: 'tiny' has decoders of its own, of which nothing is predicted.
     device_kind: as jax calls the device.
+    precision: of the transformer.
   """
   card = roofline.card_of(device_kind)
   if card is None or size == 'tiny':
@@ -52,6 +57,7 @@ def estimates(
       decoder,
       card,
       limit=limit,
+      precision=precision,
     )
     figures |= {
       f'{name}_forward_ms': 1e3 * got.forward,

@@ -1,6 +1,7 @@
 """The memory of a stream: sink frames, then a rolling window, per layer."""
 
 import dataclasses
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from jaxvid.memory.slots import (
   rank_of_slots,
   slot_of,
 )
+from jaxvid.ops.attention import fp8
 from jaxvid.ops.rope import rotation
 
 
@@ -39,6 +41,8 @@ class MemoryConfig:
     split: keys are stored with rotary pairs split (see `ops.rope.rotate`), as
       a network with fused parameters makes them.
     bank: past chunks are seen through a bank (`BankMemory`); None: a ring.
+    keys: '' keeps keys in the compute type, 'e4m3' in 8-bit floats: half the
+      room, and what attention with 8-bit scores reads without a cast.
   """
 
   height: int
@@ -51,6 +55,7 @@ class MemoryConfig:
   spare: int = 0
   split: bool = False
   bank: BankConfig | None = None
+  keys: Literal['', 'e4m3'] = ''
 
   def __post_init__(self):
     if self.positions not in ('absolute', 'relative'):
@@ -67,6 +72,10 @@ class MemoryConfig:
         f'the window counts the current chunk: window {self.window} is '
         f'smaller than chunk {self.chunk}'
       )
+    if self.keys not in ('', 'e4m3'):
+      raise UserError(f"keys must be '' or 'e4m3', not {self.keys!r}")
+    if self.keys and (self.bank is not None or self.spare):
+      raise UserError('keys=e4m3 is for streams without a bank')
     if self.bank is not None:
       self.bank.check(self.chunk, self.sink, self.window, self.spare)
 
@@ -128,12 +137,13 @@ class Memory:
     """An empty memory at frame 0."""
     shape = (batch, config.capacity * config.tokens, heads, head_dim)
 
-    def buffers():
+    def buffers(dtype):
       if stacked:
         return jnp.zeros((layers, *shape), dtype)
       return tuple(jnp.zeros(shape, dtype) for _ in range(layers))
 
-    return cls(buffers(), buffers(), jnp.zeros((), jnp.int32), config)
+    k = buffers(fp8.E4M3 if config.keys else dtype)
+    return cls(k, buffers(dtype), jnp.zeros((), jnp.int32), config)
 
   @property
   def stacked(self) -> bool:

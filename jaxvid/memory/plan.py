@@ -8,11 +8,16 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxvid.ops.attention import Segment, attention
+from jaxvid.ops.attention import Segment, attention, fp8
 from jaxvid.ops.rope import rotate, rotation
 
 # K and V of one layer, or None where there is no memory.
 LayerCache = tuple[jax.Array, jax.Array] | None
+
+
+def stored(x: jax.Array, dtype: jnp.dtype) -> jax.Array:
+  """Keys or values in the type of a memory; 8-bit floats do not overflow."""
+  return fp8.quantize(x) if dtype == fp8.E4M3 else x.astype(dtype)
 
 
 @struct.dataclass
@@ -113,17 +118,19 @@ class CachedPlan:
   def _in_place(self, q, k, v, cache):
     keys, values = self.write(cache[0], k), self.write(cache[1], v)
     length = self.valid * self.tokens
-    read = keys if self.slot_rotation is None else self._turn(keys)
+    read = keys
+    if self.slot_rotation is not None:
+      read = self._turn(keys.astype(values.dtype))
     out = attention(q, read, values, length=length, backend=self.backend)
     return out, (keys, values)
 
   def _apart(self, q, k, v, cache):
-    own, past = k, cache[0]
+    past, values = cache[0], v.astype(cache[1].dtype)
+    own = stored(k, past.dtype)
     if self.slot_rotation is not None:
-      own = rotate(k, self.q_rotation, self.split)
-      past = self._turn(past)
+      own = rotate(own.astype(values.dtype), self.q_rotation, self.split)
+      past = self._turn(past.astype(values.dtype))
     capacity = past.shape[1] // self.tokens
-    own, values = own.astype(past.dtype), v.astype(past.dtype)
     # Frames that are not kept are not attended either, as in place.
     chunk = Segment(own, values, mask=self.slots < capacity)
     out = attention(
@@ -155,7 +162,7 @@ class CachedPlan:
 
   def write(self, buffer: jax.Array, new: jax.Array) -> jax.Array:
     """Writes the chunk `[..., T, N, D]` into a buffer `[..., S, N, D]`."""
-    new = new.astype(buffer.dtype)
+    new = stored(new, buffer.dtype)
     if self.contiguous:
       start = self.slots[0] * self.tokens
       return jax.lax.dynamic_update_slice_in_dim(buffer, new, start, -3)

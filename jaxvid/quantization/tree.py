@@ -93,6 +93,30 @@ def quantize(
   return replace(params, lambda name, leaf: found.get(name, leaf))
 
 
+def abstract(shapes: Tree, mode: str) -> dict[str, Any]:
+  """Shapes of a transformer's parameters with kernels in 8 bits.
+
+  Args:
+    shapes: of the parameters as they are, unrolled; `jax.ShapeDtypeStruct`.
+    mode: one of `MODES`; inputs get a static scale where they are rounded.
+  """
+  spec = jax.ShapeDtypeStruct
+
+  def make(name, leaf):
+    if not LAYER.fullmatch(name):
+      return leaf
+    own = 'int8' if name == TIME else mode
+    width, features = leaf.shape
+    kind = FP8 if own == 'fp8' else jnp.int8
+    scale = spec(() if own == 'fp8' else (features,), jnp.float32)
+    inputs = None if own == 'int8' else spec((), jnp.float32)
+    return QuantizedKernel(
+      spec((features, width), kind), scale, inputs, mode=own
+    )
+
+  return replace(shapes, make)
+
+
 def replace(tree: Tree, make: Callable[[str, Any], Any]) -> dict[str, Any]:
   """The tree with `make(layer, kernel)` in the place of every kernel."""
 

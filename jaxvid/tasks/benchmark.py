@@ -114,6 +114,7 @@ def measure(config: generate.Config) -> dict[str, Any]:
 
   # What is timed is a first start, whatever ran before.
   jax.config.update('jax_enable_compilation_cache', False)
+  resident.settle()  # As the player does.
   began = time.perf_counter()
   sampler = Sampler.load(config)
   settings, params = sampler.settings, sampler.params

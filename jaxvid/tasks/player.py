@@ -23,6 +23,7 @@ from jaxvid.tasks import (
   budget,
   encoding,
   first_frame,
+  resident,
   startup,
   steering,
   trained,
@@ -84,6 +85,7 @@ class Model:
 
 def prepare(config: 'Config', request: 'Request') -> Playback:
   """Loads everything, encodes the prompt and compiles; then frames may flow."""
+  resident.settle()
   model, encode, latents, piece = load(config, request)
   if request.schedule.bidirectional:
     return clip(model, piece)
@@ -246,6 +248,7 @@ def stream_settings(
     positions=config.positions,
     aligned=_aligned(config, request, latents, inputs.starts),
     bank=None if whole else config.bank,
+    keys='' if whole else config.keys,
   )
   return Settings(
     dit,

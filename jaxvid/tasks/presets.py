@@ -28,6 +28,20 @@ TEACHER: dict[str, Any] = {
   'guidance': 3.0,
 }
 
+# DiagDistill's student: 4, 3, then 2 ticks per chunk, no guidance, and the last
+# tick's keys and values stay.
+DIAGDISTILL: dict[str, Any] = {
+  'weights': 'shapes_diagdistill',
+  'decoder': 'vae',
+  'schedule': '4322222',
+  'commit': 'last',
+  'guidance': 1.0,
+  'chunk': 3,
+  'sink': 3,
+  'window': 9,
+  'positions': 'relative',
+}
+
 # One evaluation per latent frame, which recycles the frame before it.
 AAPT: dict[str, Any] = {
   'weights': 'shapes_aapt',
@@ -43,7 +57,12 @@ AAPT: dict[str, Any] = {
   'positions': 'absolute',
 }
 
-SHAPES = {'causal': CAUSAL, 'teacher': TEACHER, 'aapt': AAPT}
+SHAPES = {
+  'diagdistill': DIAGDISTILL,
+  'causal': CAUSAL,
+  'teacher': TEACHER,
+  'aapt': AAPT,
+}
 
 # Wan2.1-family weights as published, at the size and length of their videos.
 WAN: dict[str, Any] = {

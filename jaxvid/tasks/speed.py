@@ -41,6 +41,8 @@ class Speed:
     dtype: compute type; empty: bfloat16 on a GPU, float32 elsewhere.
     residual: type of the tokens between layers; empty: `dtype`.
     backend: of attention; empty: what suits the device.
+    keys: of the memory, see `MemoryConfig`.
+    quantization: of the transformer's linear layers (`int8`, `w8a8`, `fp8`).
   """
 
   fused: bool = True
@@ -48,6 +50,15 @@ class Speed:
   dtype: Literal['', 'float32', 'bfloat16'] = ''
   residual: Literal['', 'float32', 'bfloat16'] = ''
   backend: str = ''
+  keys: Literal['', 'e4m3'] = ''
+  quantization: Literal['', 'int8', 'w8a8', 'fp8'] = ''
+
+  @property
+  def precision(self) -> Literal['bfloat16', 'fp8_linear', 'fp8']:
+    """What limit and prediction are computed for."""
+    if self.quantization != 'fp8':
+      return 'bfloat16'
+    return 'fp8' if self.backend == 'mosaic_fp8' else 'fp8_linear'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,7 +172,11 @@ def _measure(
   rig = speed_rig.build(system, config.size, pixels, config.speed)
   row |= describe(config, system, rig.settings)
   row |= speed_report.estimates(
-    rig.settings, system.decoder, config.size, measure.machine()['device']
+    rig.settings,
+    system.decoder,
+    config.size,
+    measure.machine()['device'],
+    config.speed.precision,
   )
   parts: dict[str, Callable[[], dict[str, Any]]] = {
     'compile': lambda: measure.compiling(rig),

@@ -21,6 +21,7 @@ from jaxvid.models import tae, vae
 from jaxvid.models.dit import AAPT_8B, WAN_1_3B, WAN_14B, DiTConfig
 from jaxvid.models.fused import fuse
 from jaxvid.models.text import UMT5_XXL, TextConfig
+from jaxvid.quantization import tree
 from jaxvid.stream import stream
 from jaxvid.stream.frames import Decoder
 from jaxvid.stream.stream import Settings
@@ -153,7 +154,12 @@ def settings_of(
   return Settings(
     SIZES[size],
     MemoryConfig(
-      pixels[0] // 16, pixels[1] // 16, system.sink, system.window, system.chunk
+      pixels[0] // 16,
+      pixels[1] // 16,
+      system.sink,
+      system.window,
+      system.chunk,
+      keys=speed.keys,
     ),
     schedule,
     dtype=compute_dtype(speed),
@@ -175,7 +181,7 @@ def build(
   """A stream of random weights on the default device; see `settings_of`."""
   settings = settings_of(system, size, pixels, speed)
   config, dtype = settings.config, jnp.dtype(settings.dtype)
-  params = random_transformer(settings)
+  params = random_transformer(settings, speed.quantization)
   text = jax.random.normal(
     jax.random.key(1), (1, config.text_len, config.text_dim), dtype
   )
@@ -183,10 +189,18 @@ def build(
   return Rig(settings, params, decoder, text)
 
 
-def random_transformer(settings: Settings) -> Any:
-  """Random parameters in the layout that the settings name."""
+def random_transformer(settings: Settings, quantization: str = '') -> Any:
+  """Random parameters in the layout that the settings name.
+
+  Args:
+    settings: of the stream.
+    quantization: 'int8', 'w8a8' or 'fp8': all linear layers of the blocks in
+      8 bits; '': none.
+  """
   config, dtype = settings.config, jnp.dtype(settings.dtype)
   shapes = specs.abstract('dit', config)
+  if quantization:
+    shapes = tree.abstract(shapes, quantization)
   if settings.fused:
     shapes = jax.eval_shape(lambda p: fuse(config, p, dtype), shapes)
   return random_tree(shapes)
@@ -213,6 +227,12 @@ def random_tree(shapes: Any) -> Any:
   def leaf(path, shape):
     name = jax.tree_util.keystr(path)
     key = jax.random.key(zlib.crc32(name.encode()))
+    if name.endswith('_scale') or name.endswith('.scale'):
+      # Of a kernel in 8 bits, or of its input: powers of two.
+      power = -5 if name.endswith('_scale') else -8
+      return jnp.full(shape.shape, 2.0**power, shape.dtype)
+    if jnp.dtype(shape.dtype).itemsize == 1:
+      return _random_bytes(key, shape.shape, jnp.dtype(shape.dtype))
     scale = shape.shape[-2] ** -0.5 if len(shape.shape) > 1 else 0.02
     centre = 1.0 if "'scale'" in name or 'gamma' in name else 0.0
     return _random(key, shape.shape, jnp.dtype(shape.dtype), scale, centre)
@@ -225,6 +245,12 @@ def _random(key, shape, dtype, scale, centre):
   # Drawn in the type itself: the largest tensors need no second copy.
   draw = jax.random.normal(key, shape, dtype)
   return draw * jnp.asarray(scale, dtype) + jnp.asarray(centre, dtype)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _random_bytes(key, shape, dtype):
+  """Small whole numbers: what integers and 8-bit floats both hold."""
+  return jax.random.randint(key, shape, -8, 9, jnp.int8).astype(dtype)
 
 
 def text_encoder(size: str) -> TextConfig:

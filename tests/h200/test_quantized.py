@@ -71,7 +71,7 @@ def test_linear_layers_of_8_bit_floats_are_one_call_each():
   assert report['entry_kernels'] <= 5
 
 
-def _chunk(layers):
+def _chunk(layers, backend='cudnn', keys=''):
   """A chunk of S3W9 whose blocks are in 8-bit floats, in the fused layout."""
   from benchmarks import h200
 
@@ -79,21 +79,14 @@ def _chunk(layers):
   schedule = schedules.digits('2')
   settings = stream.Settings(
     config,
-    MemoryConfig(30, 52, 3, 9, 3),
+    MemoryConfig(30, 52, 3, 9, 3, keys=keys),
     schedule,
     dtype='bfloat16',
     fused=True,
-    backend='cudnn',
+    backend=backend,
   )
 
-  def eight_bits(name, leaf):
-    if not tree.LAYER.fullmatch(name) or name == tree.TIME:
-      return leaf
-    scale = jax.ShapeDtypeStruct((), jnp.float32)
-    values = jax.ShapeDtypeStruct(leaf.shape[::-1], FP8)
-    return QuantizedKernel(values, scale, scale, mode='fp8')
-
-  params = tree.replace(specs.abstract('dit', config), eight_bits)
+  params = tree.abstract(specs.abstract('dit', config), 'fp8')
   params = jax.eval_shape(lambda p: fuse(config, p, jnp.bfloat16), params)
   text = jax.ShapeDtypeStruct((1, 512, 4096), jnp.float32)
   state = jax.eval_shape(
@@ -122,3 +115,12 @@ def test_every_layer_of_a_chunk_is_one_product_of_8_bit_floats():
     r'= \(?f8e4m3fn\[4688,8960\][^\n]*custom-call', executable.as_text()
   )
   assert len(wide) == 2
+
+
+def test_keys_in_8_bits_are_read_where_they_lie():
+  from benchmarks import h200
+
+  executable = _chunk(2, 'mosaic_fp8', 'e4m3')
+  report = h200.report(executable)
+  assert report['big_copies'] == []
+  assert report['custom_calls']['__cublas$lt$matmul$f8'] == 2 * 6
