@@ -14,7 +14,7 @@ import pytest
 import training_toy as toy
 
 from jaxvid.errors import UserError
-from jaxvid.training import checkpoint, loop, optimizer, state
+from jaxvid.training import checkpoint, loop, optimizer, report, state
 from jaxvid.training.step import single
 
 
@@ -299,6 +299,23 @@ def test_stages_chain(tmp_path):
     first.ema,
     second,
   )
+
+
+def test_means_leave_out_what_a_step_does_not_have(tmp_path, monkeypatch):
+  """As of a student that waits for its critic."""
+  said = {}
+  monkeypatch.setattr(
+    report.Summaries, 'scalars', lambda _, step, values: said.update(values)
+  )
+
+  def loss(params, batch, key):
+    value, _ = toy.loss(params, batch, key)
+    index = batch['index'][0]
+    some = jnp.where(index % 2 == 0, 7.0, jnp.nan)
+    return value, {'some': some, 'none': some * jnp.nan}
+
+  loop.train(toy.settings(5), toy.task(loss=loss), tmp_path)
+  assert said['some'] == 7 and 'none' not in said
 
 
 def test_samples_reach_tensorboard(tmp_path):

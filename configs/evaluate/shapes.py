@@ -1,6 +1,7 @@
 """Probes what a shapes-world model generates, against its captions.
 
   python -m jaxvid.main --config=configs/evaluate/shapes.py
+  python -m jaxvid.main --config=configs/evaluate/shapes.py:causal
   python -m jaxvid.main --config=configs/evaluate/shapes.py:teacher
   python -m jaxvid.main --config=configs/evaluate/shapes.py --config.objects=2
   python -m jaxvid.main --config=configs/evaluate/shapes.py \
@@ -8,9 +9,10 @@
 
 The first makes 1,024 clips of 5 s from captions whose combinations of shape,
 colour and motion training never showed, and reads them back with the probe.
-`:teacher` wants the bundle `shapes_teacher`, which does not ship yet. Figures:
-docs/model_card.md. Measures come chunk by chunk, too; runs and weights that are
-no bundle yet need `parts` (docs/ablations.md).
+Without a name the student that the demo streams; `:causal` and `:teacher` are
+the models before distillation. Figures: docs/model_card.md. Measures come
+chunk by chunk, too; runs and weights that are no bundle yet need `parts`
+(docs/ablations.md).
 """
 
 from ml_collections import config_dict
@@ -20,7 +22,7 @@ from jaxvid.tasks import presets
 
 
 def get_config(arg: str = '') -> config_dict.ConfigDict:
-  model = arg or 'causal'
+  model = arg or 'diagdistill'
   if model not in presets.SHAPES:
     names = ', '.join(presets.SHAPES)
     raise UserError(f"no model '{model}'; there are {names}")

@@ -290,12 +290,19 @@ def _placer(mesh) -> Callable[[Mapping[str, np.ndarray]], Batch]:
 
 
 def _mean(metrics: list[Metrics]) -> dict[str, float]:
-  """Means over the steps since the last line."""
+  """Means over the steps since the last line.
+
+  What a step does not have (a student that waits for its critic) is not a
+  number there: it is left out, and so is what no step had.
+  """
   fetched = jax.device_get(metrics)
-  return {
-    name: float(np.mean([step[name] for step in fetched]))
-    for name in fetched[0]
-  }
+  means = {}
+  for name in fetched[0]:
+    values = np.array([step[name] for step in fetched], np.float64)
+    known = values[~np.isnan(values)]
+    if len(known):
+      means[name] = float(np.mean(known))
+  return means
 
 
 def _check_finite(metrics: Metrics, step: int, saved: int) -> None:
