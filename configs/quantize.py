@@ -3,7 +3,7 @@
   python -m jaxvid.main --config=configs/quantize.py
   python -m jaxvid.main --config=configs/quantize.py:w8a8
   python -m jaxvid.main --config=configs/quantize.py:fp8
-  python -m jaxvid.main --config=configs/demo.py \
+  python -m jaxvid.main --config=configs/demo.py:causal \
     --config.weights=outputs/shapes_int8
 
 The first three write bundles `outputs/shapes_int8`, `..._w8a8`, `..._fp8`, with

@@ -30,7 +30,7 @@ CONFIG = DiTConfig(
   text_len=6,
 )
 # Largest difference of a clip from float32's, by the coarsest type in use.
-# Latents have a standard deviation of about 1; documented in
+# Latents have a standard deviation of about 2 here; documented in
 # docs/performance.md.
 TOLERANCE = {
   'float32': 1e-5,

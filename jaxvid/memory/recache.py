@@ -15,7 +15,7 @@ from flax import struct
 
 from jaxvid.memory.linear import LinearMemory, LinearRecachePlan
 from jaxvid.memory.memory import Memory, MemoryConfig
-from jaxvid.memory.plan import CachedPlan, LayerCache
+from jaxvid.memory.plan import CachedPlan, LayerCache, stored
 from jaxvid.memory.slots import oldest_frame, slot_of
 from jaxvid.ops.attention import attention
 from jaxvid.ops.rope import rotate, rotation
@@ -70,7 +70,7 @@ class RecachePlan:
     """Writes all frames `[..., T, N, D]` into a buffer `[..., S, N, D]`."""
     lead, tail = buffer.shape[:-3], buffer.shape[-2:]
     frames = buffer.reshape(*lead, -1, self.tokens, *tail)
-    new = new.astype(buffer.dtype).reshape(*lead, -1, self.tokens, *tail)
+    new = stored(new, buffer.dtype).reshape(*lead, -1, self.tokens, *tail)
     index = (*(slice(None),) * len(lead), self.slots)
     return frames.at[index].set(new, mode='drop').reshape(buffer.shape)
 
