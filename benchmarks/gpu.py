@@ -38,7 +38,7 @@ JOBS = (
       'speed': {
         'quantization': 'fp8',
         'backend': 'mosaic_fp8',
-        'keys': 'e4m3',
+        'key_dtype': 'e4m3',
       },
       'parts': ('steady', 'ticks'),
     },

@@ -97,7 +97,7 @@ def test_ring_equals_concatenated_window(
 @pytest.mark.parametrize('stacked', [False, True], ids=['ring', 'delta'])
 @pytest.mark.parametrize('positions', ['absolute', 'relative'])
 def test_keys_in_8_bits_are_rounded_once(positions, stacked):
-  config = MemoryConfig(*SIZE, 0, 6, 3, positions, keys='e4m3')
+  config = MemoryConfig(*SIZE, 0, 6, 3, positions, key_dtype='e4m3')
   memory = Memory.create(
     config, batch=1, layers=1, heads=HEADS, head_dim=DIM, stacked=stacked
   )
@@ -124,7 +124,7 @@ def test_keys_in_8_bits_are_rounded_once(positions, stacked):
 
 
 def test_keys_in_8_bits_do_not_overflow():
-  config = MemoryConfig(*SIZE, 0, 3, 3, keys='e4m3')
+  config = MemoryConfig(*SIZE, 0, 3, 3, key_dtype='e4m3')
   memory = Memory.create(config, batch=1, layers=1, heads=HEADS, head_dim=DIM)
   q, k, v = _qkv(0, 3)
   plan = memory.plan(3)
@@ -262,8 +262,8 @@ def _outputs(jaxpr):
     ({'window': 2, 'chunk': 3}, 'window 2'),
     ({'sink': -1}, 'sink -1'),
     ({'positions': 'roped'}, "'roped'"),
-    ({'keys': 'int8'}, "'int8'"),
-    ({'keys': 'e4m3', 'spare': 3}, 'without a bank'),
+    ({'key_dtype': 'int8'}, "'int8'"),
+    ({'key_dtype': 'e4m3', 'spare': 3}, 'without a bank'),
   ],
 )
 def test_impossible_memories_are_refused(options, message):

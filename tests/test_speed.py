@@ -109,7 +109,7 @@ def test_figures_stand_beside_limits_and_predictions():
 
 
 def test_streams_in_8_bits_are_timed_too():
-  how = speed.Speed(quantization='fp8', keys='e4m3')
+  how = speed.Speed(quantization='fp8', key_dtype='e4m3')
   system = speed_rig.SYSTEMS['one_step']
   rig = speed_rig.build(system, 'tiny', (16, 32), how)
   assert tree.is_quantized(rig.params)

@@ -10,6 +10,7 @@ from flax import struct
 
 from jaxvid.memory.bank import BankMemory
 from jaxvid.memory.memory import Memory
+from jaxvid.memory.plan import stored
 from jaxvid.memory.slots import oldest_frame
 from jaxvid.ops.attention import attention, block_causal
 from jaxvid.ops.rope import rotate, rotation
@@ -56,8 +57,8 @@ class FlightPlan:
       mask = jnp.pad(self.past, (tokens, 0), constant_values=True)
     keys, values = past_k, past_v
     if self.slot_rotation is not None:
-      keys = rotate(keys, self.slot_rotation, self.split)
-    keys = jnp.concatenate([k.astype(keys.dtype), keys], 1)
+      keys = rotate(keys.astype(values.dtype), self.slot_rotation, self.split)
+    keys = jnp.concatenate([stored(k, keys.dtype), keys], 1)
     values = jnp.concatenate([v.astype(values.dtype), values], 1)
     out = attention(
       q, keys, values, mask=mask, ranges=self.ranges, backend=self.backend

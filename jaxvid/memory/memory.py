@@ -41,7 +41,7 @@ class MemoryConfig:
     split: keys are stored with rotary pairs split (see `ops.rope.rotate`), as
       a network with fused parameters makes them.
     bank: past chunks are seen through a bank (`BankMemory`); None: a ring.
-    keys: '' keeps keys in the compute type, 'e4m3' in 8-bit floats: half the
+    key_dtype: '' keeps keys in the compute type, 'e4m3' in 8-bit floats: half the
       room, and what attention with 8-bit scores reads without a cast.
   """
 
@@ -55,7 +55,7 @@ class MemoryConfig:
   spare: int = 0
   split: bool = False
   bank: BankConfig | None = None
-  keys: Literal['', 'e4m3'] = ''
+  key_dtype: Literal['', 'e4m3'] = ''
 
   def __post_init__(self):
     if self.positions not in ('absolute', 'relative'):
@@ -72,10 +72,10 @@ class MemoryConfig:
         f'the window counts the current chunk: window {self.window} is '
         f'smaller than chunk {self.chunk}'
       )
-    if self.keys not in ('', 'e4m3'):
-      raise UserError(f"keys must be '' or 'e4m3', not {self.keys!r}")
-    if self.keys and (self.bank is not None or self.spare):
-      raise UserError('keys=e4m3 is for streams without a bank')
+    if self.key_dtype not in ('', 'e4m3'):
+      raise UserError(f"key_dtype must be '' or 'e4m3', not {self.key_dtype!r}")
+    if self.key_dtype and (self.bank is not None or self.spare):
+      raise UserError('key_dtype=e4m3 is for streams without a bank')
     if self.bank is not None:
       self.bank.check(self.chunk, self.sink, self.window, self.spare)
 
@@ -142,7 +142,7 @@ class Memory:
         return jnp.zeros((layers, *shape), dtype)
       return tuple(jnp.zeros(shape, dtype) for _ in range(layers))
 
-    k = buffers(fp8.E4M3 if config.keys else dtype)
+    k = buffers(fp8.E4M3 if config.key_dtype else dtype)
     return cls(k, buffers(dtype), jnp.zeros((), jnp.int32), config)
 
   @property

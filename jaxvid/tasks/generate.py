@@ -72,7 +72,8 @@ class Config:
     sink: first latent frames, always remembered.
     window: latent frames remembered, the current chunk included.
     positions: `absolute` or `relative` (to the window; for endless videos).
-    keys: of the memory, see `MemoryConfig`; `e4m3` halves their room.
+    key_dtype: of the memory's keys; `e4m3` halves their room, see
+      `MemoryConfig`.
     bank: further past chunks are seen again when their prompts are like the
       current one; none: only sink and window are remembered.
     noise: what chunks begin from: noise of their own, or shared and shuffled.
@@ -124,7 +125,7 @@ class Config:
   sink: int = 3
   window: int = 9
   positions: Literal['absolute', 'relative'] = 'absolute'
-  keys: Literal['', 'e4m3'] = ''
+  key_dtype: Literal['', 'e4m3'] = ''
   bank: BankConfig | None = None
   noise: StartNoise = FRESH
   restart: bool = False
@@ -210,7 +211,7 @@ def check(config: Config) -> Request:
     config.chunk,
     config.positions,
     bank=config.bank,
-    keys=config.keys,
+    key_dtype=config.key_dtype,
   )
   if config.first_frame and config.video:
     raise UserError('give first_frame or video, not both')

@@ -248,7 +248,7 @@ def stream_settings(
     positions=config.positions,
     aligned=_aligned(config, request, latents, inputs.starts),
     bank=None if whole else config.bank,
-    keys='' if whole else config.keys,
+    key_dtype='' if whole else config.key_dtype,
   )
   return Settings(
     dit,

@@ -41,7 +41,7 @@ class Speed:
     dtype: compute type; empty: bfloat16 on a GPU, float32 elsewhere.
     residual: type of the tokens between layers; empty: `dtype`.
     backend: of attention; empty: what suits the device.
-    keys: of the memory, see `MemoryConfig`.
+    key_dtype: of the memory's keys, see `MemoryConfig`.
     quantization: of the transformer's linear layers (`int8`, `w8a8`, `fp8`).
   """
 
@@ -50,7 +50,7 @@ class Speed:
   dtype: Literal['', 'float32', 'bfloat16'] = ''
   residual: Literal['', 'float32', 'bfloat16'] = ''
   backend: str = ''
-  keys: Literal['', 'e4m3'] = ''
+  key_dtype: Literal['', 'e4m3'] = ''
   quantization: Literal['', 'int8', 'w8a8', 'fp8'] = ''
 
   @property

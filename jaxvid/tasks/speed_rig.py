@@ -159,7 +159,7 @@ def settings_of(
       system.sink,
       system.window,
       system.chunk,
-      keys=speed.keys,
+      key_dtype=speed.key_dtype,
     ),
     schedule,
     dtype=compute_dtype(speed),

@@ -71,7 +71,7 @@ def test_linear_layers_of_8_bit_floats_are_one_call_each():
   assert report['entry_kernels'] <= 5
 
 
-def _chunk(layers, backend='cudnn', keys=''):
+def _chunk(layers, backend='cudnn', key_dtype=''):
   """A chunk of S3W9 whose blocks are in 8-bit floats, in the fused layout."""
   from benchmarks import h200
 
@@ -79,7 +79,7 @@ def _chunk(layers, backend='cudnn', keys=''):
   schedule = schedules.digits('2')
   settings = stream.Settings(
     config,
-    MemoryConfig(30, 52, 3, 9, 3, keys=keys),
+    MemoryConfig(30, 52, 3, 9, 3, key_dtype=key_dtype),
     schedule,
     dtype='bfloat16',
     fused=True,
