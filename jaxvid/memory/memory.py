@@ -41,8 +41,8 @@ class MemoryConfig:
     split: keys are stored with rotary pairs split (see `ops.rope.rotate`), as
       a network with fused parameters makes them.
     bank: past chunks are seen through a bank (`BankMemory`); None: a ring.
-    key_dtype: '' keeps keys in the compute type, 'e4m3' in 8-bit floats: half the
-      room, and what attention with 8-bit scores reads without a cast.
+    key_dtype: '' keeps keys in the compute type, 'e4m3' in 8-bit floats: half
+      the room, and what attention with 8-bit scores reads without a cast.
   """
 
   height: int
