@@ -139,6 +139,24 @@ def test_impossible_requests(cache, tmp_path):
     batches(tmp_path / 'nowhere')
 
 
+def test_folders_are_read_as_one_and_keep_their_place(cache, tmp_path):
+  other = tmp_path / 'other'
+  shards.prepare(other, {'frames': FRAMES})
+  latents.write_shard(other, 0, SHAPE, examples(2))
+  both = f'{cache},{other}'
+  epoch = take(batches(both, batch=6), 3)
+  seen = np.concatenate([part['latents'][:, 0, 0, 0, 0] for part in epoch])
+  assert sorted(seen) == list(range(18))
+  whole = take(batches(both), 6)
+  first = batches(both)
+  take(first, 2)
+  state = json.loads(json.dumps(first.get_state()))
+  latents.write_shard(other, 1, SHAPE, examples(3))
+  assert_same(take(batches(both, state), 4), whole[2:])
+  with pytest.raises(UserError, match='began with 2 folders of data, not 1'):
+    batches(cache, state)
+
+
 def test_rendered_clips_depend_on_their_index_alone():
   source = loaders.RenderedShapes(SceneSettings(counts=(1.0,)), frames=3)
   first, again, other = source[5], source[5], source[6]

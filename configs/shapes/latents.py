@@ -28,7 +28,10 @@ LENGTHS = {
   'long': (81, 2_560),
   'scripts': (81, 1_024),
   'scripts_long': (177, 512),
+  'turns': (81, 1_536),
 }
+# Single objects in the motions that are learnt last.
+TURNS = {'counts': (1.0,), 'motions': ('orbit', 'orbit', 'grow')}
 SCRIPTS = {'scripts': ('follow_up', 2), 'scripts_long': ('returning', 3)}
 
 
@@ -55,6 +58,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
       'seed': list(LENGTHS).index(length),
       'scenes': {
         'counts': (0.7, 0.2, 0.1),
+        **(TURNS if length == 'turns' else {}),
         'height': int(pixels),
         'width': int(pixels),
       },

@@ -7,6 +7,8 @@
   python -m jaxvid.main --config=configs/shapes/teacher.py:small,refined
   (configs/shapes/causal.py)
   python -m jaxvid.main --config=configs/shapes/teacher.py:small,long
+  python -m jaxvid.main --config=configs/shapes/latents.py:turns
+  python -m jaxvid.main --config=configs/shapes/teacher.py:small,turns
 
 Flow matching, prompts dropped for one clip in ten. `short` learns from 7
 latents (1.6 s) with one noise level per clip: colours, shapes, speeds, and
@@ -37,20 +39,25 @@ from jaxvid.errors import UserError
 from jaxvid.training import shapes
 
 EVEN = {'times': 'uniform', 'shift': 3.0}
+LONG = {'forcing': 'none', 'staggered': 0.5, **EVEN, 'shift': 8.0}
 # Where things are and how they move is settled in the noise: shift > 1.
 FLOWS = {
   'short': {'forcing': 'none', 'shift': 2.2},
   'forced': {'forcing': 'diffusion', 'chunk': 1, **EVEN},
   'refined': {'forcing': 'none', 'staggered': 0.5, **EVEN},
-  'long': {'forcing': 'none', 'staggered': 0.5, **EVEN, 'shift': 8.0},
+  'long': LONG,
+  'turns': LONG,
 }
-# Latent frames, batch, steps, peak learning rate, what follows the warm-up.
+# Latent frames, batch, steps, peak learning rate, what follows the warm-up, run
+# to start from, caches of latents.
 STAGES = {
-  'short': (7, 32, 8000, 1e-2, 'cosine'),
-  'forced': (7, 32, 1000, 1e-2, 'constant'),
-  'refined': (7, 32, 2200, 5e-3, 'cosine'),
-  'long': (21, 16, 1800, 4e-3, 'cosine'),
+  'short': (7, 32, 8000, 1e-2, 'cosine', '', ('short',)),
+  'forced': (7, 32, 1000, 1e-2, 'constant', 'teacher_short', ('short',)),
+  'refined': (7, 32, 2200, 5e-3, 'cosine', 'teacher_forced', ('short',)),
+  'long': (21, 16, 1800, 4e-3, 'cosine', 'causal_teacher', ('long',)),
+  'turns': (21, 16, 3000, 3e-3, 'cosine', 'teacher_long', ('long', 'turns')),
 }
+LAST = 'turns'
 
 
 def get_config(arg: str = '') -> config_dict.ConfigDict:
@@ -59,18 +66,16 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
   if stage not in STAGES:
     raise UserError(f"no stage '{stage}'; there are {', '.join(STAGES)}")
   dit, text = shapes.sizes(size)
-  frames, batch, steps, rate, schedule = STAGES[stage]
+  frames, batch, steps, rate, schedule, before, caches = STAGES[stage]
   runs = f'runs/shapes/{size}'
-  names = list(STAGES)
-  first, last = stage == names[0], stage == names[-1]
-  before = '' if first else f'teacher_{names[names.index(stage) - 1]}'
-  before = 'causal_teacher' if last else before
-  cache = 'long' if last else 'short'
+  side = shapes.PIXELS[size]
   return config_dict.ConfigDict(
     {
       'task': 'train',
       'workdir': f'{runs}/teacher_{stage}',
-      'export': shapes.exported('shapes_teacher', size) if last else '',
+      'export': shapes.exported('shapes_teacher', size)
+      if stage == LAST
+      else '',
       'export_dtype': 'float16',
       'loop': {
         'sample_every': 1000,
@@ -80,9 +85,9 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
           'kind': 'muon',
           'learning_rate': rate,
           'schedule': schedule,
-          'warmup_steps': 100 if first else 50,
+          'warmup_steps': 50 if before else 100,
           # One text encoder for the teacher and all its students.
-          'frozen': '^text/' if last else '',
+          'frozen': '^text/' if frames > 7 else '',
         },
       },
       'diffusion': {
@@ -92,7 +97,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
         'sample': shapes.sample_videos(size),
         'flow': FLOWS[stage],
         'data': {
-          'latents': f'data/latents/{cache}_{shapes.PIXELS[size]}',
+          'latents': ','.join(f'data/latents/{c}_{side}' for c in caches),
           'frames': frames,
           'batch': batch,
         },

@@ -5,6 +5,7 @@ the batches it would have seen. grain and TFDS are imported when used.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -83,6 +84,7 @@ def make_batches(
   state: Mapping[str, Any] | None = None,
   transform: Transform | None = None,
   worker_count: int = 0,
+  shards: list[int] | None = None,
 ) -> Batches:
   """Endless shuffled batches.
 
@@ -94,6 +96,7 @@ def make_batches(
     transform: (element, generator) -> arrays; random, yet the same for the
       same place in the order.
     worker_count: processes that prepare batches; 0 = a thread here.
+    shards: how many of the sources are of each folder; None = all of one.
 
   Raises:
     UserError: the batch is larger than the data or does not divide among
@@ -125,7 +128,8 @@ def make_batches(
   iterator = iter(stream)
   if state is not None:
     iterator.set_state(state['position'])
-  return Batches(iterator, {'shards': len(sources)})
+  counts = shards or [len(sources)]
+  return Batches(iterator, {'shards': counts if counts[1:] else counts[0]})
 
 
 def latent_batches(
@@ -144,7 +148,8 @@ def latent_batches(
   """Batches for text-to-video training from cached latents.
 
   Args:
-    folder: of the cache (see `data.latents`).
+    folder: of the cache (see `data.latents`); several, joined by commas, are
+      read as one.
     tokenizer: turns a caption into ids.
     batch: clips per batch.
     frames: latent frames F, the first ones of each clip: only there does the
@@ -165,8 +170,13 @@ def latent_batches(
   """
   from jaxvid.data import latents
 
-  sources = latents.open_shards(folder, _count(state))
-  available = len(sources[0][0]['latents'])
+  folders = folder.split(',')
+  counts = _counts(state, len(folders))
+  groups = [
+    latents.open_shards(name, count)
+    for name, count in zip(folders, counts, strict=True)
+  ]
+  available = min(len(shards[0][0]['latents']) for shards in groups)
   _check_frames(folder, frames, available)
 
   def transform(example, rng):
@@ -178,7 +188,15 @@ def latent_batches(
     clip, weight = _cut(example['latents'], frames, chunk, skip)
     return {'latents': clip, 'ids': ids[0], 'mask': mask[0], 'weight': weight}
 
-  return make_batches(sources, batch, seed, state, transform, worker_count)
+  return make_batches(
+    list(itertools.chain.from_iterable(groups)),
+    batch,
+    seed,
+    state,
+    transform,
+    worker_count,
+    [len(shards) for shards in groups],
+  )
 
 
 def trajectory_batches(
@@ -215,7 +233,7 @@ def trajectory_batches(
   from jaxvid.data import trajectories
 
   rows = trajectories.find_levels(folder, levels)
-  sources = trajectories.open_shards(folder, _count(state))
+  sources = trajectories.open_shards(folder, *_counts(state, 1))
   _check_frames(folder, frames, sources[0][0]['trajectory'].shape[1])
 
   def transform(example, rng):
@@ -249,7 +267,7 @@ def prompt_batches(
   Returns:
     Batches of 'ids' int32 and 'mask' bool `[B, text_len]`.
   """
-  sources = prompt_sources.open_prompts(config, _count(state))
+  sources = prompt_sources.open_prompts(config, *_counts(state, 1))
 
   def transform(texts, rng):
     ids, mask = tokenizer([_choose(texts, rng)])
@@ -288,9 +306,17 @@ def pair_batches(
   return make_batches(sources, batch, seed, state, transform, worker_count)
 
 
-def _count(state: Mapping[str, Any] | None) -> int | None:
-  """Shards that a run began with; None for a new one."""
-  return None if state is None else state['shards']
+def _counts(state: Mapping[str, Any] | None, folders: int) -> list[int | None]:
+  """Shards of each folder that a run began with; None for a new one."""
+  if state is None:
+    return [None] * folders
+  counts = state['shards']
+  counts = counts if isinstance(counts, list) else [counts]
+  if len(counts) != folders:
+    raise UserError(
+      f'the run began with {len(counts)} folders of data, not {folders}'
+    )
+  return counts
 
 
 def _choose(texts: Sequence[str], rng: np.random.Generator) -> str:

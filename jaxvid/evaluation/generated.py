@@ -1,5 +1,6 @@
 """How well generated shapes-world videos show what their captions say."""
 
+import collections
 import dataclasses
 from collections.abc import Iterable, Sequence
 
@@ -10,6 +11,7 @@ from jaxvid.evaluation import drift, probe, statistics
 from jaxvid.evaluation.statistics import Interval
 
 FPS = drift.FPS
+NOTHING = 'nothing'
 
 
 @dataclasses.dataclass
@@ -19,10 +21,15 @@ class Tally:
   Attributes:
     right: verdicts per attribute, pooled over objects and clips.
     speeds: px/frame read for objects said to be slow or fast.
+    motions: motion said -> motion read (`NOTHING` where no object of that
+      colour was found) -> number of objects.
   """
 
   right: dict[str, list[bool]] = dataclasses.field(default_factory=dict)
   speeds: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+  motions: dict[str, collections.Counter[str]] = dataclasses.field(
+    default_factory=dict
+  )
 
   def add(self, frames: np.ndarray, said: Spec) -> dict[str, list[bool]]:
     """Probes one clip, uint8 `[F, H, W, 3]`; returns its verdicts."""
@@ -38,12 +45,19 @@ class Tally:
       speed = wanted.pop() or 'unsaid'
       paces = [obj.pixel_speed for obj in reading.objects]
       self.speeds.setdefault(speed, []).extend(paces)
+    found = {obj.colour: obj.motion for obj in reading.objects}
+    for obj in said.objects:
+      if obj.motion:
+        seen = found.get(obj.colour, NOTHING)
+        self.motions.setdefault(obj.motion, collections.Counter())[seen] += 1
     return verdicts
 
   def merge(self, other: 'Tally') -> None:
     """Takes over what another one gathered."""
     _extend(self.right, other.right)
     _extend(self.speeds, other.speeds)
+    for motion, seen in other.motions.items():
+      self.motions.setdefault(motion, collections.Counter()).update(seen)
 
   def accuracy(self) -> dict[str, Interval]:
     """Share of right verdicts per attribute."""

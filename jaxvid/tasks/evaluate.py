@@ -127,6 +127,7 @@ def run(config: Config) -> None:
     **sampler.calls(),
     'accuracy': _json(tally.accuracy()),
     'pace_px_per_frame': _json(tally.pace()),
+    'motions': {name: dict(seen) for name, seen in tally.motions.items()},
     'measures': _json(measures.summary()),
     'by_chunk': {
       'latents': config.latents,
@@ -244,6 +245,9 @@ def show(tally: Tally, report: dict[str, Any]) -> None:
     print(f'  [{100 * value.low:.2f}, {100 * value.high:.2f}]  n={value.count}')
   for name, value in tally.pace().items():
     print(f'  {name:8s} {value.value:6.3f} px/frame  n={value.count}')
+  for name, seen in sorted(tally.motions.items()):
+    texts = (f'{other} {count}' for other, count in seen.most_common())
+    print(f'  {name:8s} read as ' + ', '.join(texts))
   for i, window in enumerate(report.get('over_time', {}).get('accuracy', ())):
     texts = (f'{name} {100 * value:.1f}' for name, value in window.items())
     print(f'  window {i}: ' + ', '.join(texts))

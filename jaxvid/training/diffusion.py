@@ -31,7 +31,8 @@ class DataConfig:
   """What the model learns from.
 
   Attributes:
-    latents: folder of cached latents (`configs/shapes/latents.py`).
+    latents: folder of cached latents (`configs/shapes/latents.py`), or
+      several, joined by commas.
     batch: clips per step.
     frames: latent frames per clip F.
     text_drop: probability that the prompt is left out.
