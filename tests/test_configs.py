@@ -4,6 +4,7 @@ import ast
 import pathlib
 
 import pytest
+from ml_collections import config_dict
 
 from jaxvid import config as config_lib
 from jaxvid import config_files, main
@@ -29,6 +30,9 @@ def test_config(name, monkeypatch, capsys):
     del config['task']
   # Required fields may be empty; all that is given has the right type.
   config_lib.complete(task.Config, config)
+  # `--config.keys=...` would set nothing: it names a method of every config.
+  names = {part for key in config_lib.flatten(config) for part in key.split('.')}
+  assert not names & set(dir(config_dict.ConfigDict))
 
 
 @pytest.mark.parametrize('name', CONFIGS)

@@ -7,8 +7,8 @@
   python -m jaxvid.main --config=configs/shapes/chain.py:small \
     --config.explain
 
-Caches latents, trains the teacher in three stages, the causal model and, from
-that, the teacher of whole clips, makes ODE pairs, initialises the student,
+Caches latents, trains the teacher in three stages, the causal model in three
+and, from that, the teacher of whole clips in two, makes ODE pairs, initialises the student,
 distils it (`diagdistill`, `self_forcing` or `causvid`), makes a bundle of it
 and measures that with the probe. Stopped or killed, the same command goes on
 where it was; finished stages are skipped.
@@ -46,12 +46,14 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
       'stages': [
         _stage('latents_short', f'latents.py:short,{side}'),
         _stage('latents_long', f'latents.py:long,{side}'),
+        _stage('latents_turns', f'latents.py:turns,{side}'),
         *(_teacher(size, stage) for stage in ('short', 'forced', 'refined')),
         _stage(
           'causal_first', f'causal.py:{size},first', f'{runs}/causal_first'
         ),
+        _stage('causal_long', f'causal.py:{size},long', f'{runs}/causal_long'),
         _stage('causal', f'causal.py:{size}', f'{runs}/causal_teacher'),
-        _teacher(size, 'long'),
+        *(_teacher(size, stage) for stage in ('long', 'turns')),
         _stage('ode_pairs', f'ode_pairs.py:{size}{init}', pairs),
         _stage('ode', f'ode.py:{size}{init}', f'{ode}_run'),
         {

@@ -2,9 +2,9 @@
 
   python -m jaxvid.main --config=configs/shapes/consistency.py:small
 
-The other way to begin: needs the latents of `latents.py:long` and the causal
-model of `causal.py:small`, which is both where the student starts and the
-teacher of the steps between neighbouring noise levels, and no ODE pairs.
+The other way to begin: needs the latents of `latents.py:long` and `:turns`, the
+causal model of `causal.py:small`, which is both where the student starts and
+the teacher of the steps between neighbouring noise levels, and no ODE pairs.
 Teacher-forced: every chunk sees the clean chunks before it. The student is
 written to `runs/shapes/<size>/consistency`; distil from there with
 `--config.distill.weights.student=...`. Its runtime has not been measured.
@@ -24,6 +24,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
   size = arg or 'small'
   dit, text = shapes.sizes(size)
   runs = f'runs/shapes/{size}'
+  side = shapes.PIXELS[size]
   return config_dict.ConfigDict(
     {
       'task': 'train',
@@ -49,7 +50,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
         'consistency': dataclasses.asdict(consistency.CAUSAL_FORCING),
         'chunk': 3,  # *paper*
         'data': {
-          'latents': f'data/latents/long_{shapes.PIXELS[size]}',
+          'latents': f'data/latents/long_{side},data/latents/turns_{side}',
           'frames': 12,  # *ours*, as the causal model
           'batch': 16,  # *ours*
           'gap': 0.5,  # *ours*, as the causal model

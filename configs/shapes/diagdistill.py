@@ -11,7 +11,7 @@ student serves any digit string. `frame`: chunks of 1 latent (table 7).
 
 Starts from the weights of `configs/shapes/ode.py`, aims its regressions at
 `configs/shapes/causal.py`'s, and learns from the teacher of
-`configs/shapes/teacher.py:small,long`.
+`configs/shapes/teacher.py:small,turns`.
 
 The student that ships, `jaxvid/weights/shapes_diagdistill`, from the causal
 model and the teacher that ship (7, 8 and some 50 minutes on two CPU cores):

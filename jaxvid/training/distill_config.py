@@ -127,6 +127,8 @@ class DistillConfig:
       first latent, when a rollout is longer than the clip; '' = the first
       chunk of such a clip is not scored.
     generator_every: critic steps per student step.
+    critic_first: critic steps before the student's first one, so that its
+      first directions are not those of a critic that never saw its clips.
     critic_optimizer: of critic and discriminator.
     lora: adapters are trained, of student and critic, and nothing else; None
       = all weights.
@@ -169,6 +171,7 @@ class DistillConfig:
   target_guidance: float = 1.0
   vae: str = ''
   generator_every: int = 5
+  critic_first: int = 0
   critic_optimizer: OptimizerConfig = dataclasses.field(
     default_factory=OptimizerConfig
   )
@@ -197,6 +200,8 @@ class DistillConfig:
       raise UserError(
         f'generator_every must be >= 1, not {self.generator_every}'
       )
+    if self.critic_first < 0:
+      raise UserError(f'critic_first must be >= 0, not {self.critic_first}')
     if (self.objective == 'gan') != bool(self.layers):
       raise UserError(
         "objective 'gan', and no other, needs layers, the blocks that the "

@@ -65,7 +65,7 @@ def method(
     codec: sizes of the frozen VAE, if there is one.
   """
   every = config.generator_every
-  turns = max(1, settings.steps // every)
+  turns = max(1, (settings.steps - config.critic_first) // every)
   student_tx = optimizer.create(settings.optimizer, turns)
   critic_tx = optimizer.create(config.critic_optimizer, settings.steps)
   rate = optimizer.schedule(settings.optimizer, turns)
@@ -103,7 +103,8 @@ def method(
         lambda leaf: jnp.full(leaf.shape, jnp.nan, leaf.dtype), shapes
       )
 
-    due = state.step % every == 0
+    since = state.step - config.critic_first
+    due = (since >= 0) & (since % every == 0)
     state, metrics = jax.lax.cond(due, turn, wait, state)
     state, critic_metrics = _critic_turn(
       config, critic_tx, state, frozen, source, critic_key
@@ -114,7 +115,7 @@ def method(
       **critic_metrics,
       'loss': critic_metrics['critic_loss'],
       'grad_norm': norms[0] + jnp.where(due, norms[1], 0),
-      'learning_rate': rate(state.step // every),
+      'learning_rate': rate(jnp.maximum(since, 0) // every),
     }
     return state.replace(step=state.step + 1), metrics
 
@@ -189,7 +190,7 @@ def _student_turn(config, settings, tx, state, frozen, source: Source, key):
   )
   updates, opt_state = tx.update(grads, state.opt_state['student'], chosen)
   chosen: Any = optax.apply_updates(chosen, updates)
-  turn = state.step // config.generator_every
+  turn = (state.step - config.critic_first) // config.generator_every
   since = turn - config.average_after
   dit = states.update_ema(
     state.ema['dit'], chosen['dit'], jnp.maximum(since, 0), settings.ema_decay
