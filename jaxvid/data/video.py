@@ -19,6 +19,9 @@ from jaxvid.data import files
 from jaxvid.errors import UserError
 
 FPS = 16
+# Left alone, the encoder takes another number on a busy machine, and another
+# number makes other bits: a seed must give the same file.
+THREADS = 4
 # A playlist or the like must not make FFmpeg open other files or addresses.
 _ALONE = {'protocol_whitelist': 'none'}
 Write = Callable[[np.ndarray], None]
@@ -109,6 +112,7 @@ class _Encoder:
     stream.options = {'preset': 'veryfast', 'crf': '17', 'g': str(self._fps)}
     # Say which colours these are, or players guess by picture size.
     codec = stream.codec_context
+    codec.thread_count = THREADS
     codec.colorspace = codec.color_primaries = codec.color_trc = 1  # BT.709
     codec.color_range = 1  # limited
     self._stream = stream
