@@ -31,7 +31,8 @@ def test_config(name, monkeypatch, capsys):
   # Required fields may be empty; all that is given has the right type.
   config_lib.complete(task.Config, config)
   # `--config.keys=...` would set nothing: it names a method of every config.
-  names = {part for key in config_lib.flatten(config) for part in key.split('.')}
+  keys = config_lib.flatten(config)
+  names = {part for key in keys for part in key.split('.')}
   assert not names & set(dir(config_dict.ConfigDict))
 
 

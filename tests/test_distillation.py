@@ -24,6 +24,7 @@ from jaxvid.training import (
   distillation,
   loop,
   matching,
+  scores,
   shapes,
 )
 from jaxvid.training.distill_config import (
@@ -118,6 +119,7 @@ ROWS = {
   },
   'sid': {'objective': 'sid'},
   'gan': {'objective': 'gan', 'layers': (0, 1), 'data': REAL},
+  'by_chunks': {'scored': 'chunks', 'flow': FLOW, 'target': 'gradient'},
   'long': {'rollout': LONG},
   'frame_by_frame': {
     'chunk': 1, 'rollout': RolloutConfig(chunks=3, gradient_chunks=3),
@@ -163,6 +165,32 @@ def test_every_row_is_a_step(folder, row):
   for a, b in zip(jax.tree.leaves(after), jax.tree.leaves(state), strict=True):
     assert (a.shape, a.dtype) == (b.shape, b.dtype)
   assert {'loss', 'grad_norm', 'student_loss', 'critic_loss'} <= set(metrics)
+
+
+def test_a_chunk_is_scored_behind_the_clean_ones_before_it(folder):
+  config = make_config(folder, scored='chunks', guidance=3.0)
+  params = distillation.part(config.weights.teacher, 'dit', True)
+  keys = jax.random.split(jax.random.key(0), 4)
+  x, clean = (jax.random.normal(key, (2, 6, 4, 4, 4)) for key in keys[:2])
+  texts = scores.Texts(*(jax.random.normal(k, (2, 32, 8)) for k in keys[2:]))
+
+  @jax.jit
+  def chunks(x, clean):
+    past = scores.past_of(config, clean)
+    v = scores.guided(config, params, texts, past)(x, jnp.full(2, 700.0))
+    return v.reshape(2, 3, -1)
+
+  def changed(a, b):
+    return (jnp.abs(a - b).max((0, 2)) > 1e-6).tolist()
+
+  before = chunks(x, clean)
+  assert before.shape == (2, 3, 2 * 64)
+  assert changed(chunks(x.at[:, 2:4].add(1), clean), before) == [
+    False, True, False,
+  ]  # fmt: skip
+  assert changed(chunks(x, clean.at[:, 2:4].add(1)), before) == [
+    False, False, True,
+  ]  # fmt: skip
 
 
 def test_a_frame_before_the_clip_becomes_its_first_latent(folder):
@@ -244,6 +272,7 @@ def test_a_run_resumes_and_its_student_can_be_shipped(folder, tmp_path):
     ({'digits': '60'}, '1 to 5'),
     ({'generator_every': 0}, 'generator_every'),
     ({'critic_first': -1}, 'critic_first'),
+    ({'scored': 'chunks', 'objective': 'gan', 'layers': (0,)}, 'chunks'),
     ({'teacher_dit': dataclasses.replace(DIT, out_dim=8)}, '8 channels'),
     ({'objective': 'sid', 'flow': FLOW}, "objective 'dmd'"),
   ],

@@ -112,6 +112,10 @@ class DistillConfig:
     history: what a chunk sees: 'self' rolls out; 'teacher' and 'diffusion'
       show real latents, clean or noisy (CausVid), all chunks in one pass.
     objective: 'dmd', 'sid' or 'gan'.
+    scored: how teacher and critic see a clip: 'whole', by a bidirectional
+      teacher; or 'chunks', each behind the clean ones before it, by a causal
+      many-tick one: then the student matches, chunk by chunk, what may follow
+      from its own past.
     guidance: weight w of the teacher in u + w (c - u).
     negative: prompt u of the teacher.
     score: noise levels and form of the scores.
@@ -158,6 +162,7 @@ class DistillConfig:
   rollout: RolloutConfig = dataclasses.field(default_factory=RolloutConfig)
   history: Literal['self', 'teacher', 'diffusion'] = 'self'
   objective: Objective = 'dmd'
+  scored: Literal['whole', 'chunks'] = 'whole'
   guidance: float = 4.0
   negative: str = ''
   score: SiDConfig = dataclasses.field(default_factory=SiDConfig)
@@ -199,6 +204,10 @@ class DistillConfig:
     if self.generator_every < 1:
       raise UserError(
         f'generator_every must be >= 1, not {self.generator_every}'
+      )
+    if self.scored == 'chunks' and (self.objective == 'gan' or self.long):
+      raise UserError(
+        "scored='chunks' is for single clips and objectives with a teacher"
       )
     if self.critic_first < 0:
       raise UserError(f'critic_first must be >= 0, not {self.critic_first}')

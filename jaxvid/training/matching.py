@@ -233,7 +233,10 @@ def _critic_turn(config, tx, state, frozen, source: Source, key):
       return gan.discriminator_loss(
         logits, clip.x, scored(config, real), loss_key, config.gan
       )
-    velocity = scores.velocity(config.network, judging['critic'], texts.prompt)
+    past = scores.past_of(config, clip.x)
+    velocity = scores.velocity(
+      config.network, judging['critic'], texts.prompt, past
+    )
     return dmd.critic_loss(velocity, clip.x, loss_key, config.score, clip.mask)
 
   (value, metrics), grads = jax.value_and_grad(loss, has_aux=True)(judging)
@@ -269,8 +272,13 @@ def student_loss(config: DistillConfig, frozen, params, ema, shown, key):
     return gan.generator_loss(
       logits, clip.x, scored(config, real), key, config.gan
     )
-  fake = scores.denoiser(scores.velocity(config.network, critic, texts.prompt))
-  guided = scores.denoiser(scores.guided(config, frozen['teacher'], texts))
+  past = scores.past_of(config, clip.x)
+  fake = scores.denoiser(
+    scores.velocity(config.network, critic, texts.prompt, past)
+  )
+  guided = scores.denoiser(
+    scores.guided(config, frozen['teacher'], texts, past)
+  )
   if config.objective == 'sid':
     return sid.generator_loss(
       guided, fake, clip.x, key, config.score, clip.mask

@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxvid.diffusion import flow, solvers
+from jaxvid.memory.plan import parallel
 from jaxvid.models import discriminator
+from jaxvid.ops.attention import teacher_forcing
 from jaxvid.training.distill_config import DistillConfig
 
 
@@ -17,21 +19,75 @@ class Texts(NamedTuple):
   negative: jax.Array
 
 
-def velocity(network, params, text):
-  """A bidirectional network as `(x_t, t [B]) -> velocity`."""
+class Past(NamedTuple):
+  """A clip whose chunks are scored one behind the other.
+
+  Attributes:
+    clip: clean latents `[B, F, H, W, C]`, without gradient.
+    chunk: latent frames per chunk.
+  """
+
+  clip: jax.Array
+  chunk: int
+
+  def plan(self, network, shape):
+    """What `[clean | noisy]` tokens of latents `[F, H, W]` attend."""
+    frames, height, width = shape
+    config, (_, rows, columns) = network.config, network.config.patch_size
+    height, width = height // rows, width // columns
+    index = jnp.arange(frames)
+    return parallel(
+      jnp.concatenate([index, index]),
+      height,
+      width,
+      config.head_dim,
+      jnp.asarray(teacher_forcing(frames, self.chunk, height * width)),
+      network.backend,
+      config.rope_theta,
+    )
+
+
+def past_of(config: DistillConfig, clip: jax.Array) -> Past | None:
+  """What the scores see besides the noisy clip."""
+  if config.scored == 'whole':
+    return None
+  return Past(jax.lax.stop_gradient(clip), config.chunk)
+
+
+def velocity(network, params, text, past: Past | None = None):
+  """A network as `(x_t [B, F, H, W, C], t [B]) -> velocity`.
+
+  Args:
+    network: bidirectional, or causal with a past.
+    params: its parameters.
+    text: encoded prompts `[B, text_len, text_dim]`.
+    past: with it, every chunk is seen behind the clean ones before it.
+  """
 
   def field(x, t):
-    return network.apply({'params': params}, x, t, text)[0]
+    if past is None:
+      return network.apply({'params': params}, x, t, text)[0]
+    frames = x.shape[1]
+    times = jnp.broadcast_to(t[:, None], x.shape[:2])
+    times = jnp.concatenate([jnp.zeros_like(times), times], 1)
+    both = jnp.concatenate([past.clip, x], 1)
+    plan = past.plan(network, x.shape[1:4])
+    v = network.apply({'params': params}, both, times, text, None, plan)[0]
+    return v[:, frames:]
 
   return field
 
 
-def guided(config: DistillConfig, params, texts: Texts):
+def guided(
+  config: DistillConfig, params, texts: Texts, past: Past | None = None
+):
   """The teacher's velocity with guidance."""
   if config.guidance == 1.0:
-    return velocity(config.teacher_network, params, texts.prompt)
+    return velocity(config.teacher_network, params, texts.prompt, past)
   both = jnp.concatenate([texts.prompt, texts.negative])
-  both_field = velocity(config.teacher_network, params, both)
+  if past is not None:
+    past = past._replace(clip=jnp.concatenate([past.clip, past.clip]))
+  both_field = velocity(config.teacher_network, params, both, past)
 
   def field(x, t):
     v = both_field(jnp.concatenate([x, x]), jnp.concatenate([t, t]))
