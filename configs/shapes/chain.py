@@ -10,8 +10,8 @@
 Caches latents, trains the teacher in three stages, the causal model in three
 and, from that, the teacher of whole clips in two, makes ODE pairs, initialises
 the student, distils it (`diagdistill`, `self_forcing` or `causvid`), makes a
-bundle of it and measures that with the probe. Stopped or killed, the same command goes on
-where it was; finished stages are skipped.
+bundle of it and measures that with the probe. Stopped or killed, the same
+command goes on where it was; finished stages are skipped.
 The report is `runs/shapes/<size>/<recipe>_report.json`.
 Its runtime has not been measured.
 """
