@@ -52,7 +52,10 @@ def test_report_has_every_attribute_with_its_interval(
     interval = report['accuracy'][name]
     assert interval['count'] == 3
     assert 0 <= interval['low'] <= interval['value'] <= interval['high'] <= 1
-  assert 'colour' in capsys.readouterr().out
+  # Which motion was read as which, of as many clips.
+  assert sum(sum(seen.values()) for seen in report['motions'].values()) == 3
+  printed = capsys.readouterr().out
+  assert 'colour' in printed and 'read as' in printed
 
 
 def test_long_videos_are_reported_over_time(weights, tmp_path):

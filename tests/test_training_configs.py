@@ -37,10 +37,8 @@ def test_stages_chain_from_one_to_the_next(size):
   assert first.loop.init_from == later[1].workdir
   assert long.loop.init_from == first.workdir
   assert causal.loop.init_from == long.workdir
-  start = load(f'configs/shapes/teacher.py:{size},long')
-  whole = load(f'configs/shapes/teacher.py:{size},turns')
-  assert start.loop.init_from == causal.workdir
-  assert whole.loop.init_from == start.workdir
+  whole = load(f'configs/shapes/teacher.py:{size},long')
+  assert whole.loop.init_from == causal.workdir
   assert whole.diffusion.dit == causal.diffusion.dit
   assert whole.diffusion.flow.forcing == 'none'
   assert short.diffusion.dit == causal.diffusion.dit
@@ -51,13 +49,19 @@ def test_stages_chain_from_one_to_the_next(size):
 def test_latents_are_cached_where_training_looks():
   pixels = {'nano': 64, 'base': 128}
   for size, side in pixels.items():
-    for length in ('short', 'long', 'turns'):
+    for length in ('short', 'long'):
       cache = load(f'configs/shapes/latents.py:{length},{side}')
       training = load(f'configs/shapes/teacher.py:{size},{length}')
-      assert cache.target in training.diffusion.data.latents.split(',')
+      assert training.diffusion.data.latents == cache.target
       frames = training.diffusion.data.frames
       assert cache.frames == 4 * frames - 3
       assert cache.scenes.height == side
+    causal = load(f'configs/shapes/causal.py:{size}').diffusion.data
+    caches = (
+      load(f'configs/shapes/latents.py:{length},{side}').target
+      for length in ('long', 'turns')
+    )
+    assert causal.latents == ','.join(caches)
 
 
 @pytest.mark.parametrize('size', ['nano', 'small', 'base'])
@@ -66,7 +70,7 @@ def test_students_begin_where_pairs_and_models_are(size, variant):
   pairs = load(f'configs/shapes/ode_pairs.py:{size}{variant}')
   student = load(f'configs/shapes/ode.py:{size}{variant}')
   causal = load(f'configs/shapes/causal.py:{size}')
-  long = load(f'configs/shapes/teacher.py:{size},turns')
+  long = load(f'configs/shapes/teacher.py:{size},long')
   source = causal if variant == ',causal' else long
   assert pairs.weights == source.workdir
   assert student.ode.weights == causal.workdir
@@ -111,7 +115,7 @@ def test_the_chain_fits_together(recipe, size):
     for name, stage in stages.items()
     if name != 'evaluate'
   }
-  for name in ('teacher_short', 'teacher_turns', 'causal', 'ode', recipe):
+  for name in ('teacher_short', 'teacher_long', 'causal', 'ode', recipe):
     assert stages[name].outputs == (loaded[name].workdir,)
   assert stages['ode_pairs'].outputs == (loaded['ode_pairs'].target,)
   start = f'distill.weights.student={loaded["ode"].export}'

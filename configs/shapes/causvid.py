@@ -6,7 +6,7 @@ Distribution matching as Self-Forcing's, but the student never rolls out: it
 sees real latents, every chunk at a noise level of its own, in one pass (full
 memory, no window). Needs the latents of `configs/shapes/latents.py:long`,
 the weights of `configs/shapes/ode.py` and the teacher of
-`configs/shapes/teacher.py:small,turns`. Sources: CausVid; its released config
+`configs/shapes/teacher.py:small,long`. Sources: CausVid; its released config
 where marked.
 """
 

@@ -8,8 +8,8 @@
     --config.explain
 
 Caches latents, trains the teacher in three stages, the causal model in three
-and, from that, the teacher of whole clips in two, makes ODE pairs, initialises
-the student, distils it (`diagdistill`, `self_forcing` or `causvid`), makes a
+and, from that, the teacher of whole clips, makes ODE pairs, initialises the
+student, distils it (`diagdistill`, `self_forcing` or `causvid`), makes a
 bundle of it and measures that with the probe. Stopped or killed, the same
 command goes on where it was; finished stages are skipped.
 The report is `runs/shapes/<size>/<recipe>_report.json`.
@@ -53,7 +53,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
         ),
         _stage('causal_long', f'causal.py:{size},long', f'{runs}/causal_long'),
         _stage('causal', f'causal.py:{size}', f'{runs}/causal_teacher'),
-        *(_teacher(size, stage) for stage in ('long', 'turns')),
+        _teacher(size, 'long'),
         _stage('ode_pairs', f'ode_pairs.py:{size}{init}', pairs),
         _stage('ode', f'ode.py:{size}{init}', f'{ode}_run'),
         {

@@ -5,7 +5,7 @@
   python -m jaxvid.main --config=configs/shapes/ode_pairs.py:small,causvid
 
 The default samples whole clips of 21 latents (5 s) with the bidirectional
-teacher of `teacher.py:small,turns`. `causal` samples chunk after chunk with
+teacher of `teacher.py:small,long`. `causal` samples chunk after chunk with
 the causal model of `causal.py:small`, every chunk against the clean ends
 before it; the pairs are then one to one for every chunk. `causvid` keeps the
 time steps of CausVid's student. The prompts are captions of random scenes.
@@ -37,7 +37,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
   return config_dict.ConfigDict(
     {
       'task': 'ode_pairs',
-      'weights': f'{runs}/{"causal_teacher" if causal else "teacher_turns"}',
+      'weights': f'{runs}/{"causal_teacher" if causal else "teacher_long"}',
       'tokenizer': shapes.TOKENIZER,
       'height': shapes.PIXELS[size],
       'width': shapes.PIXELS[size],

@@ -5,7 +5,7 @@
 
 Distribution matching on the student's own rollouts, from the weights that
 `configs/shapes/ode.py` leaves and against the teacher of
-`configs/shapes/teacher.py:small,turns`. `frame`: chunks of 1 latent. Sources:
+`configs/shapes/teacher.py:small,long`. `frame`: chunks of 1 latent. Sources:
 Self-Forcing; its released config where marked.
 """
 

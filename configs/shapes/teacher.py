@@ -7,8 +7,6 @@
   python -m jaxvid.main --config=configs/shapes/teacher.py:small,refined
   (configs/shapes/causal.py)
   python -m jaxvid.main --config=configs/shapes/teacher.py:small,long
-  python -m jaxvid.main --config=configs/shapes/latents.py:turns
-  python -m jaxvid.main --config=configs/shapes/teacher.py:small,turns
 
 Flow matching, prompts dropped for one clip in ten. `short` learns from 7
 latents (1.6 s) with one noise level per clip: colours, shapes, speeds, and
@@ -39,25 +37,22 @@ from jaxvid.errors import UserError
 from jaxvid.training import shapes
 
 EVEN = {'times': 'uniform', 'shift': 3.0}
-LONG = {'forcing': 'none', 'staggered': 0.5, **EVEN, 'shift': 8.0}
 # Where things are and how they move is settled in the noise: shift > 1.
 FLOWS = {
   'short': {'forcing': 'none', 'shift': 2.2},
   'forced': {'forcing': 'diffusion', 'chunk': 1, **EVEN},
   'refined': {'forcing': 'none', 'staggered': 0.5, **EVEN},
-  'long': LONG,
-  'turns': LONG,
+  'long': {'forcing': 'none', 'staggered': 0.5, **EVEN, 'shift': 8.0},
 }
 # Latent frames, batch, steps, peak learning rate, what follows the warm-up, run
-# to start from, caches of latents.
+# to start from, cache of latents.
 STAGES = {
-  'short': (7, 32, 8000, 1e-2, 'cosine', '', ('short',)),
-  'forced': (7, 32, 1000, 1e-2, 'constant', 'teacher_short', ('short',)),
-  'refined': (7, 32, 2200, 5e-3, 'cosine', 'teacher_forced', ('short',)),
-  'long': (21, 16, 1800, 4e-3, 'cosine', 'causal_teacher', ('long',)),
-  'turns': (21, 16, 3000, 3e-3, 'cosine', 'teacher_long', ('long', 'turns')),
+  'short': (7, 32, 8000, 1e-2, 'cosine', '', 'short'),
+  'forced': (7, 32, 1000, 1e-2, 'constant', 'teacher_short', 'short'),
+  'refined': (7, 32, 2200, 5e-3, 'cosine', 'teacher_forced', 'short'),
+  'long': (21, 16, 1800, 4e-3, 'cosine', 'causal_teacher', 'long'),
 }
-LAST = 'turns'
+LAST = 'long'
 
 
 def get_config(arg: str = '') -> config_dict.ConfigDict:
@@ -66,9 +61,8 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
   if stage not in STAGES:
     raise UserError(f"no stage '{stage}'; there are {', '.join(STAGES)}")
   dit, text = shapes.sizes(size)
-  frames, batch, steps, rate, schedule, before, caches = STAGES[stage]
+  frames, batch, steps, rate, schedule, before, cache = STAGES[stage]
   runs = f'runs/shapes/{size}'
-  side = shapes.PIXELS[size]
   return config_dict.ConfigDict(
     {
       'task': 'train',
@@ -97,7 +91,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
         'sample': shapes.sample_videos(size),
         'flow': FLOWS[stage],
         'data': {
-          'latents': ','.join(f'data/latents/{c}_{side}' for c in caches),
+          'latents': f'data/latents/{cache}_{shapes.PIXELS[size]}',
           'frames': frames,
           'batch': batch,
         },

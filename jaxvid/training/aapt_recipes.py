@@ -85,7 +85,7 @@ def shapes_stage(size: str, stage: str) -> dict[str, Any]:
       'stages': _shapes_curriculum(side),
     }
   elif stage == 'matching':
-    own |= _matching(f'{runs}/teacher_turns')
+    own |= _matching(f'{runs}/teacher_long')
     # The teacher's clips all have this length.
     own['stages'] = [{'sources': [_clips(side, (21,), 8)]}]
   elif stage in EXTENSIONS:

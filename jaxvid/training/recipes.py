@@ -54,7 +54,7 @@ def shapes_student(size: str, name: str) -> dict[str, Any]:
       'tokenizer': shapes.TOKENIZER,
       'weights': {
         'student': f'{runs}/ode',
-        'teacher': f'{runs}/teacher_turns',
+        'teacher': f'{runs}/teacher_long',
       },
       'data': {'batch': 16},  # *ours*
       'size': (side, side),
