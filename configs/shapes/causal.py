@@ -11,9 +11,8 @@ first chunk, as a memory with a sink and a rolling window does in a long stream.
 The third shows circling and pulsing more often (`latents.py:turns`), which are
 learnt last; its averaged weights are written to `jaxvid/weights/shapes/model`.
 Chunks of 3 latents are denoised against the clean chunks before them (teacher
-forcing);
-`--config.diffusion.flow.forcing=diffusion` shows them noisy ones. What the
-shipped weights took: docs/model_card.md.
+forcing); `--config.diffusion.flow.forcing=diffusion` shows them noisy ones.
+What the shipped weights took: docs/model_card.md.
 """
 
 import dataclasses
@@ -45,8 +44,8 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
   if stage not in STAGES:
     raise UserError(f"no stage '{stage}'; there are {', '.join(STAGES)}")
   (frames, batch, steps, rate, gap, caches), run, before = STAGES[stage]
-  side = shapes.PIXELS[size]
   dit, text = shapes.sizes(size)
+  side = shapes.PIXELS[size]
   runs = f'runs/shapes/{size}'
   return config_dict.ConfigDict(
     {

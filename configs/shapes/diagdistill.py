@@ -56,8 +56,9 @@ from jaxvid.training import recipes
 
 VARIANTS = ('', 'digits', 'frame', 'release', 'chunks')
 # Circling and pulsing, which are learnt last, twice as often as the others.
-MOTIONS = ('left', 'right', 'up', 'down', 'bounce', 'still') + 2 * (
-  'orbit', 'grow',
+MOTIONS = (
+  'left', 'right', 'up', 'down', 'bounce', 'orbit', 'orbit', 'grow', 'grow',
+  'still',
 )  # fmt: skip
 
 

@@ -4,6 +4,7 @@
   python -m jaxvid.main --config=configs/shapes/latents.py:long
   python -m jaxvid.main --config=configs/shapes/latents.py:scripts
   python -m jaxvid.main --config=configs/shapes/latents.py:scripts_long
+  python -m jaxvid.main --config=configs/shapes/latents.py:turns
 
 The encoder is final when the VAE's `video` stage is, so caching need not wait
 for its decoder: `--config.vae=runs/vae_frozen`.
@@ -12,6 +13,7 @@ for its decoder: `--config.vae=runs/vae_frozen`.
 `scripts`: 5 s in two shots, the second changes one thing. `scripts_long`: 45
 latents (177 frames, 11 s) in three shots, the third returns to the scene of
 the first. Clips of scripts have one caption per chunk, others eight wordings.
+`turns`: 5 s of one thing that circles or pulses.
 Another size of the picture: `latents.py:short,128`. The folder is
 `data/latents/<length>_<size>`. Stopped with Ctrl-C or killed, the job
 goes on with the next shard of 512 clips; asking for more `--config.clips`

@@ -22,9 +22,10 @@ motion can no longer be seen: its levels are shifted far (8), to where the
 direction is still open.
 
 The others start from the averaged weights of the stage before. The shipped
-`jaxvid/weights/shapes_teacher` is `long` from the shipped causal model
-(`--config.loop.init_from=jaxvid/weights/shapes/model`) on 4,096 long clips
-(`latents.py:long --config.clips=4096`): some 40 minutes on two busy CPU cores.
+`jaxvid/weights/shapes_teacher` is `long` on 4,096 long clips (`latents.py:long
+--config.clips=4096`) from the causal model as it was before its last stage
+(`--config.loop.init_from=runs/shapes/small/causal_long`): some 40 minutes on
+two busy CPU cores.
 
 Sizes: nano, small (64x64), base (128x128; cache `latents.py:short,128` first).
 """
