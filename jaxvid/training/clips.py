@@ -7,11 +7,10 @@ import jax.numpy as jnp
 
 from jaxvid.diffusion import describe, flow, solvers
 from jaxvid.diffusion import schedule as schedules
-from jaxvid.memory.plan import parallel
 from jaxvid.models import vae
-from jaxvid.ops.attention import block_causal, teacher_forcing
 from jaxvid.stream import stream, teacher
 from jaxvid.training import rollout, scores
+from jaxvid.training.diffusion import forcing_plan
 from jaxvid.training.distill_config import DistillConfig
 from jaxvid.training.rollout import Table
 from jaxvid.training.scores import Texts
@@ -137,23 +136,19 @@ def _forced(config: DistillConfig, student, text, table, real, key):
   t, level = (jnp.broadcast_to(v, real.shape[:2]) for v in (t, level))
   noise = jax.random.normal(noise_key, real.shape)
   x = flow.add_noise(real, noise, level)
-  positions = jnp.arange(frames)
   if config.history == 'teacher':
-    ranges = teacher_forcing(frames, chunk, memory.tokens)
-    positions = jnp.concatenate([positions, positions])
     inputs = jnp.concatenate([real, x], 1)
     times = jnp.concatenate([jnp.zeros_like(t), t], 1)
   else:
-    ranges = block_causal(frames, chunk, memory.tokens)
     inputs, times = x, t
-  plan = parallel(
-    positions,
+  plan = forcing_plan(
+    config.dit,
+    config.history,
+    chunk,
+    frames,
     memory.height,
     memory.width,
-    config.dit.head_dim,
-    jnp.asarray(ranges),
-    theta=config.dit.rope_theta,
-    backend=config.backend,
+    config.backend,
   )
   v, _ = settings.network.apply(
     {'params': student}, inputs, times, text, None, plan

@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxvid.diffusion import flow, solvers
-from jaxvid.memory.plan import parallel
 from jaxvid.models import discriminator
-from jaxvid.ops.attention import teacher_forcing
+from jaxvid.training.diffusion import forcing_plan
 from jaxvid.training.distill_config import DistillConfig
 
 
@@ -33,17 +32,15 @@ class Past(NamedTuple):
   def plan(self, network, shape):
     """What `[clean | noisy]` tokens of latents `[F, H, W]` attend."""
     frames, height, width = shape
-    config, (_, rows, columns) = network.config, network.config.patch_size
-    height, width = height // rows, width // columns
-    index = jnp.arange(frames)
-    return parallel(
-      jnp.concatenate([index, index]),
-      height,
-      width,
-      config.head_dim,
-      jnp.asarray(teacher_forcing(frames, self.chunk, height * width)),
+    _, rows, columns = network.config.patch_size
+    return forcing_plan(
+      network.config,
+      'teacher',
+      self.chunk,
+      frames,
+      height // rows,
+      width // columns,
       network.backend,
-      config.rope_theta,
     )
 
 
