@@ -13,7 +13,7 @@ from jaxvid.models.conditioning import RECYCLED
 from jaxvid.storage import weights
 from jaxvid.stream import live, stream
 from jaxvid.tasks import first_frame, generate, player, presets
-from jaxvid.tasks.evaluate import Sampler
+from jaxvid.tasks.sampler import Sampler
 
 WIDE = dataclasses.replace(tiny_bundle.DIT, in_dim=32)
 AAPT = {

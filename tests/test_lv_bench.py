@@ -364,9 +364,9 @@ def test_missing_videos_are_generated_first(listed, tmp_path, monkeypatch):
     made.append((script.name, number))
     yield moving(12, seed=number)
 
-  from jaxvid.tasks import evaluate
+  from jaxvid.tasks import sampler as samplers
 
-  monkeypatch.setattr(evaluate, 'Sampler', Sampler)
+  monkeypatch.setattr(samplers, 'Sampler', Sampler)
   monkeypatch.setattr(scripts, 'play', play)
   wanted = scripts.ScriptConfig(source=str(listed))
   task.run(config_of(folder, scripts=wanted, plots=False))

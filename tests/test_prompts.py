@@ -1,12 +1,9 @@
 """Prompt lists: read, filtered, extended by a (stub) language model."""
 
-import collections
-import contextlib
 import csv
-import http.server
 import json
-import threading
 
+import chat_endpoint
 import pytest
 
 from jaxvid.data import chat, prompts
@@ -110,61 +107,10 @@ def test_samples_are_different_prompts_in_order():
     prompts.sample(texts, 101, seed=1)
 
 
-class Endpoint:
-  """A chat endpoint on this machine that answers in capitals.
-
-  Attributes:
-    asked: bodies of all requests.
-    keys: their keys.
-    faults: prompt -> list of (status, headers, body) to give first.
-    limit: answer so many, then refuse; for jobs that die halfway.
-  """
-
-  def __init__(self):
-    self.asked, self.keys = [], []
-    self.faults = collections.defaultdict(list)
-    self.limit = 10**6
-    self.url = ''
-
-  def texts(self):
-    return [body['messages'][1]['content'] for body in self.asked]
-
-
 @pytest.fixture
 def endpoint():
-  served = Endpoint()
-
-  class Handler(http.server.BaseHTTPRequestHandler):
-    def log_message(self, *args):
-      pass
-
-    def do_POST(self):
-      assert self.path == '/v1/chat/completions'
-      body = json.loads(self.rfile.read(int(self.headers['Content-Length'])))
-      served.asked.append(body)
-      served.keys.append(self.headers.get('Authorization'))
-      text = body['messages'][1]['content']
-      answer = {'choices': [{'message': {'content': f'"{text.upper()}\n"'}}]}
-      status, headers, data = 200, {}, json.dumps(answer)
-      if served.faults[text]:
-        status, headers, data = served.faults[text].pop(0)
-      elif len(served.asked) > served.limit:
-        status, data = 403, '{"error": {"message": "no more money"}}'
-      self.send_response(status)
-      for name, value in headers.items():
-        self.send_header(name, value)
-      self.end_headers()
-      with contextlib.suppress(BrokenPipeError):
-        self.wfile.write(data.encode())
-
-  server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
-  served.url = f'http://127.0.0.1:{server.server_port}/v1'
-  thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-  thread.start()
-  yield served
-  server.shutdown()
-  server.server_close()
-  thread.join()
+  with chat_endpoint.serve() as served:
+    yield served
 
 
 def settings(endpoint, **changes):

@@ -110,7 +110,7 @@ def measure(config: generate.Config) -> dict[str, Any]:
 
   from jaxvid.stream import frames as frames_lib
   from jaxvid.stream import stream
-  from jaxvid.tasks.evaluate import Sampler
+  from jaxvid.tasks.sampler import Sampler
 
   # What is timed is a first start, whatever ran before.
   jax.config.update('jax_enable_compilation_cache', False)

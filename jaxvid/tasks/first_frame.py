@@ -90,7 +90,7 @@ def made(config: 'Config', size: tuple[int, int], channels: int) -> jax.Array:
     UserError: no such model, or one of other latents.
   """
   from jaxvid.tasks import generate
-  from jaxvid.tasks.evaluate import Sampler
+  from jaxvid.tasks.sampler import Sampler
 
   if not config.starter:
     raise UserError(

@@ -26,8 +26,9 @@ from jaxvid.storage import weights
 from jaxvid.stream import stream
 from jaxvid.tasks import bundle as bundles
 from jaxvid.tasks import calibration, generate
-from jaxvid.tasks.evaluate import Sampler, captioned
+from jaxvid.tasks.evaluate import captioned
 from jaxvid.tasks.progress import say
+from jaxvid.tasks.sampler import Sampler
 
 
 @dataclasses.dataclass(frozen=True)

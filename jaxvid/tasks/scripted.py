@@ -16,7 +16,7 @@ from jaxvid.stream import stream, switch
 from jaxvid.tasks import generate
 
 if TYPE_CHECKING:
-  from jaxvid.tasks.evaluate import Sampler
+  from jaxvid.tasks.sampler import Sampler
 
 
 class Story(NamedTuple):

@@ -15,7 +15,7 @@ from jaxvid.tasks import generate
 from jaxvid.tasks.progress import progress, say
 
 if TYPE_CHECKING:
-  from jaxvid.tasks.evaluate import Sampler
+  from jaxvid.tasks.sampler import Sampler
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +96,7 @@ def generate_all(config: ScriptConfig, folder: pathlib.Path) -> None:
   if not todo:
     return
   from jaxvid.data import video
-  from jaxvid.tasks.evaluate import Sampler
+  from jaxvid.tasks.sampler import Sampler
 
   sampler = Sampler.load(config.stream)
   if sampler.request.schedule.bidirectional:
