@@ -16,7 +16,13 @@ from flax import linen as nn
 
 from jaxvid.errors import UserError
 from jaxvid.models.dit import Attention, DiT, DiTConfig, TextKV
-from jaxvid.models.layers import Dense, LayerNorm, Params, RMSNorm
+from jaxvid.models.layers import (
+  Dense,
+  LayerNorm,
+  Params,
+  RMSNorm,
+  parameter,
+)
 from jaxvid.ops.attention import attention
 
 
@@ -94,8 +100,8 @@ class Discriminator(nn.Module):
     groups = 'b f p d -> b (f p) d'
     if config.per_frame:
       groups = 'b f p d -> (b f) p d'
-    registers = self.param(
-      'registers', nn.initializers.normal(0.02), (len(config.layers), dim)
+    registers = parameter(
+      self, 'registers', nn.initializers.normal(0.02), (len(config.layers), dim)
     )
     registers = RMSNorm(config.dit.eps, name='norm')(registers)
     read = []

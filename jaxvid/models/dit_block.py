@@ -15,7 +15,13 @@ from einops import rearrange
 from flax import linen as nn
 from flax import struct
 
-from jaxvid.models.layers import Dense, LayerNorm, RMSNorm, feed_forward
+from jaxvid.models.layers import (
+  Dense,
+  LayerNorm,
+  RMSNorm,
+  feed_forward,
+  parameter,
+)
 from jaxvid.ops.attention import attention
 
 
@@ -203,8 +209,8 @@ class Block(nn.Module):
     """
     config = self.config
     if not isinstance(time, tuple):
-      table = self.param(
-        'modulation', nn.initializers.normal(0.02), (6, config.dim)
+      table = parameter(
+        self, 'modulation', nn.initializers.normal(0.02), (6, config.dim)
       )
       time = modulation_parts(time + table)
     shift1, scale1, gate1, shift2, scale2, gate2 = (m[:, :, None] for m in time)
@@ -279,8 +285,8 @@ class Head(nn.Module):
     """
     config = self.config
     if not isinstance(time, tuple):
-      table = self.param(
-        'modulation', nn.initializers.normal(0.02), (2, config.dim)
+      table = parameter(
+        self, 'modulation', nn.initializers.normal(0.02), (2, config.dim)
       )
       time = modulation_parts(time[:, :, None] + table)
     shift, scale = (m[:, :, None] for m in time)

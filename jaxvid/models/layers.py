@@ -13,6 +13,23 @@ from jaxvid.ops.quantized import ROWS, QuantizedKernel, linear
 Params = Mapping[str, Any]
 
 
+def parameter(
+  module: nn.Module, name: str, initial: Callable, shape: tuple[int, ...]
+) -> jax.Array:
+  """`module.param(name, initial, shape)`, cheaper to trace.
+
+  For a parameter that exists, flax traces its initialiser to learn the shape
+  it should have, in every layer of every tick.
+
+  Raises:
+    flax.errors.ScopeParamShapeError: it exists with another shape.
+  """
+  value = module.get_variable('params', name)
+  if value is not None and jnp.shape(value) == shape:
+    return value
+  return module.param(name, initial, shape)
+
+
 class Dense(nn.Module):
   """Linear layer over the last axis, as one product of two matrices.
 
@@ -30,8 +47,8 @@ class Dense(nn.Module):
     shape = (x.shape[-1], self.features)
     kernel = self.quantized()
     if kernel is None:
-      kernel = self.param('kernel', nn.initializers.lecun_normal(), shape)
-    bias = self.param('bias', nn.initializers.zeros, (self.features,))
+      kernel = parameter(self, 'kernel', nn.initializers.lecun_normal(), shape)
+    bias = parameter(self, 'bias', nn.initializers.zeros, (self.features,))
     rows = x.reshape(-1, x.shape[-1]).astype(self.dtype)
     if isinstance(kernel, QuantizedKernel):
       y = linear(rows, kernel, bias, self.dtype)
@@ -80,7 +97,7 @@ class RMSNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    scale = self.param('scale', nn.initializers.ones, (x.shape[-1],))
+    scale = parameter(self, 'scale', nn.initializers.ones, (x.shape[-1],))
     y = x.astype(jnp.float32)
     y = y * jax.lax.rsqrt(jnp.mean(y * y, -1, keepdims=True) + self.eps)
     return (y * scale).astype(x.dtype)
@@ -103,8 +120,8 @@ class LayerNorm(nn.Module):
     y = y * jax.lax.rsqrt(jnp.mean(y * y, -1, keepdims=True) + self.eps)
     if self.affine:
       shape = (x.shape[-1],)
-      y = y * self.param('scale', nn.initializers.ones, shape)
-      y = y + self.param('bias', nn.initializers.zeros, shape)
+      y = y * parameter(self, 'scale', nn.initializers.ones, shape)
+      y = y + parameter(self, 'bias', nn.initializers.zeros, shape)
     return y.astype(x.dtype)
 
 

@@ -19,6 +19,7 @@ from flax import linen as nn
 from jaxvid.errors import UserError
 from jaxvid.models import conv
 from jaxvid.models.conv import conv2d, subpixel_conv
+from jaxvid.models.layers import parameter
 from jaxvid.models.vae_layers import fan_in_normal, kernel_of, run
 
 State = Any
@@ -86,7 +87,7 @@ class _Conv(nn.Module):
     padding = (margin, margin)
     x = conv2d(x, kernel.astype(self.dtype), strides, padding, self.out_first)
     if self.use_bias:
-      bias = self.param('bias', nn.initializers.zeros, (self.features,))
+      bias = parameter(self, 'bias', nn.initializers.zeros, (self.features,))
       x = x + bias.astype(self.dtype)
     return x, state
 

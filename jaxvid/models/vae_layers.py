@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxvid.models.conv import conv2d, store, subpixel_conv
+from jaxvid.models.layers import parameter
 
 State = Any
 _HISTORY = 2  # frames a causal convolution of kernel 3 looks back
@@ -35,7 +36,7 @@ class RMSNorm(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     shape = (x.shape[-1],)
-    return rms_norm(x, self.param('gamma', nn.initializers.ones, shape))
+    return rms_norm(x, parameter(self, 'gamma', nn.initializers.ones, shape))
 
 
 def run(sequence, x: jax.Array, state: State = None):
@@ -53,7 +54,7 @@ class NormSiLU(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, state: State = None):
-    gamma = self.param('gamma', nn.initializers.ones, (x.shape[-1],))
+    gamma = parameter(self, 'gamma', nn.initializers.ones, (x.shape[-1],))
     return nn.silu(rms_norm(x, gamma)), state
 
 
@@ -94,7 +95,7 @@ def kernel_of(module, initial, shape, out_first=False, stacked=False):
     stacked: and with the frames of `[kt, kh, kw, I, O]` beside the channels.
   """
   if not out_first:
-    return module.param('kernel', initial, shape)
+    return parameter(module, 'kernel', initial, shape)
   return module.param('kernel', lambda key: store(initial(key, shape), stacked))
 
 
@@ -112,7 +113,7 @@ class Conv2D(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     shape = (self.size, self.size, x.shape[-1], self.features)
     kernel = kernel_of(self, fan_in_normal(shape), shape, self.out_first)
-    bias = self.param('bias', nn.initializers.zeros, (self.features,))
+    bias = parameter(self, 'bias', nn.initializers.zeros, (self.features,))
     y = conv2d(
       x,
       kernel.astype(self.dtype),
@@ -189,7 +190,7 @@ class CausalConv3D(nn.Module):
     stacked = self.form == 'channels'
     kernel = kernel_of(self, self.initial, shape, self.out_first, stacked)
     kernel = kernel.astype(self.dtype)
-    bias = self.param('bias', nn.initializers.zeros, (self.features,))
+    bias = parameter(self, 'bias', nn.initializers.zeros, (self.features,))
     if self.size[0] > 1:
       if state is None and x.shape[1] == 1 and not self.out_first:
         # One picture: nothing but zeros lies before it.
@@ -349,7 +350,7 @@ class SubpixelConv2D(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     shape = (2, 2, x.shape[-1], 4 * self.features)
     kernel = kernel_of(self, fan_in_normal(shape), shape, self.out_first)
-    bias = self.param('bias', nn.initializers.zeros, (self.features,))
+    bias = parameter(self, 'bias', nn.initializers.zeros, (self.features,))
     y = subpixel_conv(x, kernel.astype(self.dtype), out_first=self.out_first)
     return y[..., 0, :] + bias.astype(self.dtype)
 
@@ -361,6 +362,6 @@ class _Weights(nn.Module):
 
   @nn.compact
   def __call__(self) -> tuple[jax.Array, jax.Array]:
-    kernel = self.param('kernel', copy_frame, self.shape)
-    bias = self.param('bias', nn.initializers.zeros, self.shape[-1:])
+    kernel = parameter(self, 'kernel', copy_frame, self.shape)
+    bias = parameter(self, 'bias', nn.initializers.zeros, self.shape[-1:])
     return kernel, bias
