@@ -87,6 +87,7 @@ ARMS = {
   'none': {'long': LongConfig(12, cache='none')},
   'unrolled adapters': {'lora': LORA, 'scan': False},
   'flow': {'flow': FLOW, 'target': 'gradient'},
+  'causal teacher': {'scored': 'chunks'},
 }
 
 

@@ -213,6 +213,17 @@ def test_follow_up_changes_exactly_one_thing():
   assert kinds == set(script.CHANGES)
 
 
+def test_scenes_that_allow_no_change_are_left_out():
+  """A short caption of a held-out scene may have no neighbour that is."""
+  settings = SceneSettings(split='heldout', counts=(1.0, 0.0, 0.0))
+  for seed in range(60):
+    rng = np.random.default_rng((0, 1, seed))
+    before, after = script.sample_script(
+      rng, 'follow_up', 161, settings, shots=2
+    ).shots
+    assert before.caption != after.caption and after.start == 81
+
+
 def test_script_is_continuous_where_only_a_colour_changes():
   rng = np.random.default_rng(2)
   for _ in range(40):

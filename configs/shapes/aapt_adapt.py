@@ -1,6 +1,7 @@
 """AAPT, stage 1: a causal model that recycles frames, by diffusion.
 
   python -m jaxvid.main --config=configs/shapes/latents.py:long
+  python -m jaxvid.main --config=configs/shapes/latents.py:turns
   python -m jaxvid.main --config=configs/shapes/latents.py:long,128 \
     --config.clips=512
   python -m jaxvid.main --config=configs/shapes/aapt_adapt.py:small

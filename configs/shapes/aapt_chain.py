@@ -41,6 +41,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
       'workdir': f'{runs}/chain_aapt',
       'stages': [
         _stage('latents', f'latents.py:long,{side}'),
+        _stage('latents_turns', f'latents.py:turns,{side}'),
         *([] if variant else [larger]),
         *(
           _stage(name, config, f'{runs}/aapt_{name}')

@@ -41,7 +41,7 @@ other work, too; the last to 900 steps, then to 1,398 with the flags shown):
     --config.export=jaxvid/weights/shapes_diagdistill/model
   python -m jaxvid.main --config=configs/shapes/ship.py:small,diagdistill
 
-MOTIONS stands for the tuple `MOTIONS` below. 357.14 is the level that the last
+MOTIONS stands for `recipes.MOTIONS`, a tuple. 357.14 is the level that the last
 tick leaves in memory. `target=gradient` is the released configs' way: no causal
 generator is run for the regressions.
 """
@@ -55,11 +55,6 @@ from jaxvid.objectives import flow_distribution
 from jaxvid.training import recipes
 
 VARIANTS = ('', 'digits', 'frame', 'release', 'chunks')
-# Circling and pulsing, which are learnt last, twice as often as the others.
-MOTIONS = (
-  'left', 'right', 'up', 'down', 'bounce', 'orbit', 'orbit', 'grow', 'grow',
-  'still',
-)  # fmt: skip
 
 
 def get_config(arg: str = '') -> config_dict.ConfigDict:
@@ -92,27 +87,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
     }
   )
   if variant == 'chunks':
-    _by_chunks(config, f'runs/shapes/{size}')
+    recipes.by_chunks(config, size)
+    config.loop.steps = 900
+    config.distill.weights.student = f'runs/shapes/{size}/ode_causal'
   return config
-
-
-def _by_chunks(config, runs: str) -> None:
-  """A causal teacher; all of it *ours*."""
-  config.loop.steps = 900
-  config.loop.optimizer.learning_rate = 3e-4
-  config.distill.critic_optimizer.learning_rate = 6e-4
-  config.distill.weights.update(
-    {'student': f'{runs}/ode_causal', 'teacher': f'{runs}/causal_teacher'}
-  )
-  config.distill.update(
-    {
-      'scored': 'chunks',
-      # As long as the clips that the causal model learned from.
-      'rollout': {'chunks': 4, 'gradient_chunks': 4},
-      'data': {'batch': 8, 'prompts': {'scenes': {'motions': MOTIONS}}},
-      'target': 'gradient',
-      'guidance': 3.0,  # as the causal model is sampled
-      'generator_every': 3,
-      'critic_first': 60,
-    }
-  )

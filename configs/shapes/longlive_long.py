@@ -9,6 +9,10 @@ thing of every scene changes once, and the memory is made anew for the new
 caption. Adapters alone are trained, of student and critic. Goes on from
 `configs/shapes/longlive_init.py`.
 
+`chunks` tunes the student of `diagdistill.py:small,chunks` with its schedule
+and its causal teacher: the chunks of a clip are scored behind those before
+them, in clips of 12 latents.
+
 For comparison: `short` (clips of 5 s, each from its beginning), `naive` (whole
 videos of 60 s at once, scored as one; its memory grows with them), `full` (all
 weights, no adapters), `sink0` (from stage 1 without a sink). Source: LongLive,
@@ -21,7 +25,7 @@ from ml_collections import config_dict
 from jaxvid.errors import UserError
 from jaxvid.training import recipes, shapes
 
-VARIANTS = ('', '60', '240', 'short', 'naive', 'full', 'sink0')
+VARIANTS = ('', '60', '240', 'chunks', 'short', 'naive', 'full', 'sink0')
 
 
 def get_config(arg: str = '') -> config_dict.ConfigDict:
@@ -49,4 +53,9 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
     seconds = 240 if variant == '240' else 60
     config.distill.update(recipes.long_tuning(4 * seconds))
     config.distill.vae = shapes.VAE  # *released config*
+  if variant == 'chunks':
+    recipes.by_chunks(config, size)
+    config.loop.steps = 450
+    config.distill.weights.student = shapes.exported('shapes_diagdistill', size)
+    config.distill.schedule = {'name': '4322222', 'commit': 'last'}
   return config

@@ -113,7 +113,7 @@ def shapes_stage(size: str, stage: str) -> dict[str, Any]:
 _ADAM = {'weight_decay': 0.01, 'warmup_steps': 30}  # *paper*, *ours*
 _SHAPES_LOOPS = {  # *ours*: small networks want larger steps
   'adapt': {
-    'steps': 1500,
+    'steps': 1000,
     'optimizer': {'kind': 'muon', 'learning_rate': 2e-3, **_ADAM},
   },
   'consistency': {
@@ -137,10 +137,14 @@ _SHAPES_LOOPS = {  # *ours*: small networks want larger steps
 
 
 def _clips(
-  side: int, frames: tuple[int, ...], batch: int, weight: float = 1.0
+  side: int,
+  frames: tuple[int, ...],
+  batch: int,
+  weight: float = 1.0,
+  caches: tuple[str, ...] = ('long', 'turns'),
 ) -> dict[str, Any]:
   return {
-    'latents': f'data/latents/long_{side}',
+    'latents': ','.join(f'data/latents/{name}_{side}' for name in caches),
     'frames': frames,
     'batch': batch,
     'weight': weight,
@@ -149,13 +153,14 @@ def _clips(
 
 def _shapes_curriculum(side: int) -> list[dict[str, Any]]:
   """*ours*, after the paper's: short, then larger too, then long."""
+
+  def larger(weight):
+    return _clips(2 * side, (13,), 5, weight, ('long',))
+
   return [
-    {'steps': 700, 'sources': [_clips(side, (9, 13), 24)]},
-    {
-      'steps': 400,
-      'sources': [_clips(side, (13,), 20), _clips(2 * side, (13,), 5, 0.5)],
-    },
-    {'sources': [_clips(side, (21,), 12), _clips(2 * side, (13,), 5, 0.2)]},
+    {'steps': 400, 'sources': [_clips(side, (9, 13), 24)]},
+    {'steps': 200, 'sources': [_clips(side, (13,), 20), larger(0.5)]},
+    {'sources': [_clips(side, (21,), 12), larger(0.2)]},
   ]
 
 

@@ -205,10 +205,8 @@ class DistillConfig:
       raise UserError(
         f'generator_every must be >= 1, not {self.generator_every}'
       )
-    if self.scored == 'chunks' and (self.objective == 'gan' or self.long):
-      raise UserError(
-        "scored='chunks' is for single clips and objectives with a teacher"
-      )
+    if self.scored == 'chunks' and self.objective == 'gan':
+      raise UserError("scored='chunks' is for objectives with a teacher")
     if self.critic_first < 0:
       raise UserError(f'critic_first must be >= 0, not {self.critic_first}')
     if (self.objective == 'gan') != bool(self.layers):

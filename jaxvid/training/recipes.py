@@ -118,6 +118,36 @@ def wan_student(name: str) -> dict[str, Any]:
   }
 
 
+# Circling and pulsing, which are learnt last, twice as often as the others.
+MOTIONS = (
+  'left', 'right', 'up', 'down', 'bounce', 'orbit', 'orbit', 'grow', 'grow',
+  'still',
+)  # fmt: skip
+
+
+def by_chunks(config, size: str) -> None:
+  """Turns a student's config of the shapes world to a causal teacher.
+
+  Teacher and critic see every chunk behind the clean ones before it
+  (`distill.scored`); all of it *ours*.
+  """
+  config.loop.optimizer.learning_rate = 3e-4
+  config.distill.critic_optimizer.learning_rate = 6e-4
+  config.distill.weights.teacher = f'runs/shapes/{size}/causal_teacher'
+  config.distill.update(
+    {
+      'scored': 'chunks',
+      # As long as the clips that the causal model learned from.
+      'rollout': {'chunks': 4, 'gradient_chunks': 4},
+      'data': {'batch': 8, 'prompts': {'scenes': {'motions': MOTIONS}}},
+      'target': 'gradient',
+      'guidance': 3.0,  # as the causal model is sampled
+      'generator_every': 3,
+      'critic_first': 60,
+    }
+  )
+
+
 def longlive() -> dict[str, Any]:
   """LongLive's student: 4 ticks and a clean one, a short window, a sink."""
   return {

@@ -138,6 +138,10 @@ def follow_up(
   Returns:
     The new scene, whose frame 0 is `frame` of the old one; its caption; what
     changed.
+
+  Raises:
+    UserError: nothing can change: a style tells little of a scene, and what
+      it tells may have no other value in the split.
   """
   settings = settings or SceneSettings()
   scene = scene_lib.rebase(scene, frame, settings.height, settings.width)
@@ -195,14 +199,16 @@ def sample_script(
     return Script((first,), frames)
   starts = shot_starts(frames, shots)
   if kind == 'follow_up':
-    result = [first]
-    for start in starts[1:]:
-      last = result[-1]
-      changed, text, _ = follow_up(
-        last.scene, rng, settings, start - last.start, style
-      )
-      result.append(Shot(start, text, changed))
-    return Script(tuple(result), frames)
+    for _ in range(20):
+      try:
+        rest = _follow_ups(first, starts[1:], rng, settings, style)
+      except UserError:  # Another scene, told in another way.
+        style = int(rng.integers(2**31))
+        scene = scene_lib.sample_scene(rng, settings)
+        first = Shot(0, captions_lib.caption(scene, style), scene)
+      else:
+        return Script((first, *rest), frames)
+    raise UserError(f'found no scene that changes {shots - 1} time(s).')
   other = scene_lib.sample_scene(rng, settings)
   texts = [first.caption, captions_lib.caption(other, style)]
   now, result = [scene, other], []
@@ -213,6 +219,17 @@ def sample_script(
       now[i % 2], end - start, settings.height, settings.width
     )
   return Script(tuple(result), frames)
+
+
+def _follow_ups(first: Shot, starts, rng, settings, style) -> list[Shot]:
+  """The shots after the first, each changed once."""
+  shots = [first]
+  for start in starts:
+    last = shots[-1]
+    frame = start - last.start
+    changed, text, _ = follow_up(last.scene, rng, settings, frame, style)
+    shots.append(Shot(start, text, changed))
+  return shots[1:]
 
 
 def shot_of(script: Script, frames: np.ndarray) -> np.ndarray:
