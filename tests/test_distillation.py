@@ -200,21 +200,23 @@ def test_a_frame_before_the_clip_becomes_its_first_latent(folder):
   )
   config = make_config(folder, rollout=LONG, vae='somewhere')
   x = jnp.zeros((2, 4, 4, 4, 4))
-  params = vae.init(codec, jax.random.key(0))
-  out = clips._anchored(
-    config,
-    codec,
-    {'vae': params},
-    clips.Clip(x, None, None),
-    jax.random.normal(jax.random.key(1), x[:, :3].shape),
-  )
+  before = jax.random.normal(jax.random.key(1), x[:, :3].shape)
+
+  @jax.jit
+  def anchored(x, before):
+    held = {'vae': vae.init(codec, jax.random.key(0))}
+    clip = clips.Clip(x, None, None)
+    return clips._anchored(config, codec, held, clip, before)
+
+  out = anchored(x, before)
   assert out.mask.tolist() == [[False, False, True, True]] * 2
   assert jnp.abs(out.x[:, 0]).max() > 0
   np.testing.assert_array_equal(out.x[:, 1:], x[:, 1:])
 
 
 def test_student_and_critic_learn_in_turns(folder):
-  config = make_config(folder, flow=FLOW, critic_first=1)
+  flow = {'flow': FLOW, 'target': 'gradient'}
+  config = make_config(folder, **flow, critic_first=1)
   method = make_method(config)
   held = distillation.frozen(config)
   states = [method.create(distillation.load(config))]

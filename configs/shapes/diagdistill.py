@@ -21,8 +21,8 @@ weak the student loses what it does not know best: circling became falling,
 pulsing became standing still (docs/model_card.md).
 
 The student that ships, `jaxvid/weights/shapes_diagdistill`, is `chunks`, from
-the causal model that ships (8, 12 and some 55 minutes on two CPU cores that did
-other work, too; the last to 900 steps, then to 1,398 with the flags shown):
+the causal model that ships: the mean of four moments of one run. Its pairs and
+their regression (8 and 12 minutes on two CPU cores that did other work, too):
 
   python -m jaxvid.main --config=configs/shapes/ode_pairs.py:small,causal \
     --config.weights=jaxvid/weights/shapes/model --config.batch=32 \
@@ -31,14 +31,27 @@ other work, too; the last to 900 steps, then to 1,398 with the flags shown):
     --config.ode.weights=jaxvid/weights/shapes/model --config.loop.steps=500 \
     --config.loop.ema_decay=0.98 --config.loop.optimizer.learning_rate=3e-3 \
     --config.ode.context_t=357.142857
-  python -m jaxvid.main --config=configs/shapes/diagdistill.py:small,chunks \
-    --config.distill.weights.teacher=jaxvid/weights/shapes/model
+
+Then the run, four times, each going on where the one before ended (some 55
+minutes for the first two, 53 and 30 for the others beside another training):
+
   python -m jaxvid.main --config=configs/shapes/diagdistill.py:small,chunks \
     --config.distill.weights.teacher=jaxvid/weights/shapes/model \
-    --config.loop.steps=1398 --config.distill.guidance=4.5 \
-    --config.loop.optimizer.learning_rate=5e-4 \
-    --config.distill.critic_optimizer.learning_rate=8e-4 \
-    --config.export=jaxvid/weights/shapes_diagdistill/model
+    --config.loop.steps=STEPS --config.export=runs/student_STEPS \
+    --config.distill.guidance=W --config.loop.ema_decay=DECAY \
+    --config.loop.optimizer.learning_rate=RATE \
+    --config.distill.critic_optimizer.learning_rate=CRITIC
+
+  STEPS     W  DECAY    RATE  CRITIC
+    900     3   0.99    3e-4    6e-4
+  1,398   4.5   0.99    5e-4    8e-4
+  2,400     3   0.99    4e-4    8e-4
+  2,850     3   0.98  1.2e-4    6e-4
+
+  python -m jaxvid.main --config=configs/average.py \
+    --config.output=jaxvid/weights/shapes_diagdistill/model \
+    --config.weights="('runs/student_900','runs/student_1398', \
+      'runs/student_2400','runs/student_2850')"
   python -m jaxvid.main --config=configs/shapes/ship.py:small,diagdistill
 
 MOTIONS stands for `recipes.MOTIONS`, a tuple. 357.14 is the level that the last
