@@ -131,12 +131,22 @@ BACKENDS = ('xla', 'reference')  # Others need a GPU, or its interpreter.
 
 
 def _combinations():
-  """All of them; kernels in 8 bits take the two backends in turns."""
+  """All of them; backends and kernels in 8 bits take turns.
+
+  Any two choices meet in some of them.
+  """
   for i, values in enumerate(itertools.product(*OPTIONS.values())):
-    for j, bits in enumerate(('', 'int8', 'w8a8', 'fp8')):
-      turn = BACKENDS[(i + j) % 2]
-      for backend in (turn,) if bits else BACKENDS:
-        yield *values, backend, bits
+    turn = i.bit_count() % 2
+    yield *values, BACKENDS[turn], ''
+    yield *values, BACKENDS[1 - turn], ('int8', 'w8a8', 'fp8')[i // 2 % 3]
+
+
+def test_any_two_choices_are_tried_together():
+  tried = [{*enumerate(values)} for values in _combinations()]
+  options = [*OPTIONS.values(), BACKENDS, ('', 'int8', 'w8a8', 'fp8')]
+  singles = [(i, value) for i, row in enumerate(options) for value in row]
+  for a, b in itertools.combinations(singles, 2):
+    assert a[0] == b[0] or any({a, b} <= row for row in tried), (a, b)
 
 
 @pytest.mark.parametrize(
