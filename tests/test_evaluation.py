@@ -97,9 +97,10 @@ def test_what_changed_and_what_stayed_after_a_switch():
   start = told.shots[1].start
   true = script.render_script(told)
   values = findings.after_switch(true, before, (start, after))
-  assert values == {'met': 1.0, 'kept': 1.0}
+  assert values == {'met': 1.0, 'kept': 1.0, 'stayed': 1.0}
   old = script.render_script(script.single(told.shots[0].scene, '', 113))
   values = findings.after_switch(old, before, (start, after))
-  assert values['met'] == 0.0 and values['kept'] == 1.0
+  assert values['met'] == 0.0
+  assert values['kept'] == values['stayed'] == 1.0
   values = findings.after_switch(true[: start + 40], before, (start, after))
   assert all(map(math.isnan, values.values()))  # Less than a second is left.

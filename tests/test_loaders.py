@@ -105,6 +105,36 @@ def test_gaps_keep_the_first_chunk_and_hide_the_next(cache):
   assert found > 0
 
 
+def test_a_script_is_told_by_its_last_caption(tmp_path):
+  """What that caption does not describe is seen, but not learned from."""
+  texts = ['a red circle moves left', 'a blue circle moves left']
+  clips = examples(0)
+  shards.prepare(tmp_path, {'frames': FRAMES})
+  scene = json.dumps({'shots': [], 'frames': 33})
+  said = [texts[0]] * 2 + [texts[1]]  # One for every chunk of 3.
+  changed = ({**clip, 'captions': said, 'scene': scene} for clip in clips)
+  latents.write_shard(tmp_path, 0, SHAPE, changed)
+  tokenizer = Tokenizer.load(shapes.TOKENIZER)
+  old, new = (tokenizer([text])[0][0] for text in texts)
+  seen = set()
+  for batch in take(batches(tmp_path, chunk=3, text_drop=0.0), 8):
+    index = batch['latents'][:, :, 0, 0, 0].astype(np.float32) % 1 * 16
+    rows = zip(index, batch['ids'], batch['weight'], strict=True)
+    for frames, ids, weight in rows:
+      later = int(frames[3])
+      seen.add(later)
+      assert list(frames) == [0, 1, 2, *range(later, later + 3)]
+      # Nothing that is seen tells how the time that was left out ends.
+      wanted = (
+        (ids == new, [0.0] * 6) if later == 6 else (ids == old, [1.0] * 6)
+      )
+      assert wanted[0].all() and list(weight) == wanted[1]
+  assert seen == {3, 6}
+  for batch in take(batches(tmp_path, chunk=3, text_drop=0.0, frames=9), 2):
+    np.testing.assert_array_equal(batch['weight'][:, :6], 0.0)
+    np.testing.assert_array_equal(batch['weight'][:, 6:], 1.0)
+
+
 def test_a_killed_job_goes_on_with_the_next_shard(tmp_path):
   shards.prepare(tmp_path, {})
 

@@ -3,6 +3,7 @@
 This module imports tensorflow_datasets; import it only where it is used.
 """
 
+import json
 import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -53,3 +54,8 @@ def open_shards(folder: str | pathlib.Path, count: int | None = None) -> list:
 def read_captions(example: Mapping[str, Any]) -> list[str]:
   """The captions of one example as it comes from a source."""
   return example['captions'].decode().split('\n')
+
+
+def is_script(example: Mapping[str, Any]) -> bool:
+  """Whether a clip has several shots, and one caption per chunk."""
+  return 'shots' in json.loads(example['scene'])

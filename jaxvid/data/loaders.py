@@ -166,7 +166,10 @@ def latent_batches(
   Returns:
     Batches of 'latents' float16 `[B, F, H, W, C]`, 'ids' int32 and 'mask'
     bool `[B, text_len]`, and 'weight' float32 `[B, F]`: 0 for the chunk
-    right after a gap, whose beginning nothing it sees could tell.
+    right after a gap, whose beginning nothing it sees could tell. Clips of
+    scripts are told as a re-cache does: the first chunk and some later ones,
+    all with the caption of the last, and chunks that it does not describe
+    have weight 0.
   """
   from jaxvid.data import latents
 
@@ -180,12 +183,15 @@ def latent_batches(
   _check_frames(folder, frames, available)
 
   def transform(example, rng):
-    text = _choose(latents.read_captions(example), rng)
+    texts, clip = latents.read_captions(example), example['latents']
+    if latents.is_script(example):
+      text, clip, weight = _told_anew(texts, clip, frames, chunk, rng)
+    else:
+      skip, text = 0, _choose(texts, rng)
+      if rng.random() < gap:
+        skip = int(rng.integers(available - frames + 1))
+      clip, weight = _cut(clip, frames, chunk, skip)
     ids, mask = tokenizer(['' if rng.random() < text_drop else text])
-    skip = 0
-    if rng.random() < gap:
-      skip = int(rng.integers(available - frames + 1))
-    clip, weight = _cut(example['latents'], frames, chunk, skip)
     return {'latents': clip, 'ids': ids[0], 'mask': mask[0], 'weight': weight}
 
   return make_batches(
@@ -328,6 +334,24 @@ def _check_frames(folder: str, frames: int, available: int) -> None:
     raise UserError(
       f'{folder} holds clips of {available} latent frames, not {frames}'
     )
+
+
+def _told_anew(
+  texts: Sequence[str],
+  clip: np.ndarray,
+  frames: int,
+  chunk: int,
+  rng: np.random.Generator,
+) -> tuple[str, np.ndarray, np.ndarray]:
+  """A script's first chunk and some later ones, told by the last caption."""
+  later = frames // chunk - 1
+  start = int(rng.integers(1, max(len(texts) - later, 1) + 1))
+  clip, weight = _cut(clip, frames, chunk, (start - 1) * chunk)
+  said = [texts[0], *texts[start : start + later]]
+  for i, text in enumerate(said):
+    if text != said[-1]:
+      weight[i * chunk : (i + 1) * chunk] = 0
+  return said[-1], clip, weight
 
 
 def _cut(

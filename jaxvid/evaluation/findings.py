@@ -9,7 +9,7 @@ import numpy as np
 from jaxvid.data.shapes.captions import Spec
 from jaxvid.evaluation import curves, drift, lv_bench, probe, scorers
 from jaxvid.evaluation.generated import Tally, Timeline
-from jaxvid.evaluation.measures import Measures
+from jaxvid.evaluation.measures import SWITCHED, Measures
 from jaxvid.evaluation.scorers import ScorerConfig
 
 FPS = drift.FPS
@@ -108,28 +108,33 @@ def after_switch(
     shot: (first frame, what it says now).
 
   Returns:
-    'met' and 'kept', see `measures.SWITCHED`: shares of the attributes of the
+    'met', 'kept' and 'stayed', see `measures.SWITCHED`: shares of the attributes of the
     objects; not a number where too little is left to see, or where none of
     them changed.
   """
   start, after = shot
   rest = frames[start + round(DELAY * FPS) :]
-  values = {'met': math.nan, 'kept': math.nan}
+  values = dict.fromkeys(SWITCHED, math.nan)
   if len(rest) < FPS or len(before.objects) != len(after.objects):
     return values
-  verdicts = probe.score(probe.probe(rest), after)
-  right: dict[bool, list[bool]] = {True: [], False: []}
+  earlier = probe.score(probe.probe(frames[:start]), before)
+  later = probe.score(probe.probe(rest), after)
+  right: dict[str, list[bool]] = {name: [] for name in values}
   for name in probe.ATTRIBUTES:
-    judged = [
-      (getattr(old, name) != getattr(new, name))
-      for old, new in zip(before.objects, after.objects, strict=True)
-      if getattr(new, name) is not None
-    ]
-    for changed, good in zip(judged, verdicts[name], strict=True):
-      right[changed].append(bool(good))
-  for name, changed in (('met', True), ('kept', False)):
-    if right[changed]:
-      values[name] = float(np.mean(right[changed]))
+    # Verdicts are there for what a caption says.
+    was, now = iter(earlier[name]), iter(later[name])
+    for old, new in zip(before.objects, after.objects, strict=True):
+      old, new = getattr(old, name), getattr(new, name)
+      good_before = old is not None and next(was)
+      if new is None:
+        continue
+      good = next(now)
+      right['met' if old != new else 'kept'].append(good)
+      if old == new and good_before:
+        right['stayed'].append(good)
+  for name, verdicts in right.items():
+    if verdicts:
+      values[name] = float(np.mean(verdicts))
   return values
 
 

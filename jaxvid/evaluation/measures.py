@@ -32,8 +32,9 @@ DRIFTS = tuple(
   for metric in ('clarity', 'motion', 'aesthetic', 'background', 'subject')
 )
 # Of scripts in which one thing changes, from `findings.DELAY` seconds after it:
-# `met`: it is as the new caption says; `kept`: so is all else.
-SWITCHED = ('met', 'kept')
+# `met`: it is as the new caption says; `kept`: so is all else; `stayed`: so is
+# all else that was as the caption said before, thus what the change undid.
+SWITCHED = ('met', 'kept', 'stayed')
 CLIP = ('right', *VERDICTS, *SPEEDS, *PIXELS, *DRIFTS, *SWITCHED)
 CHUNK = (*PIXELS, 'colour', 'shape', 'motion', *SPEEDS)
 DIGITS = 5  # significant digits of what is written

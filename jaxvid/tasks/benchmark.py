@@ -110,6 +110,7 @@ def measure(config: generate.Config) -> dict[str, Any]:
 
   from jaxvid.stream import frames as frames_lib
   from jaxvid.stream import stream
+  from jaxvid.tasks import startup
   from jaxvid.tasks.sampler import Sampler
 
   # What is timed is a first start, whatever ran before.
@@ -117,7 +118,7 @@ def measure(config: generate.Config) -> dict[str, Any]:
   resident.settle()  # As the player does.
   began = time.perf_counter()
   sampler = Sampler.load(config)
-  settings, params = sampler.settings, sampler.params
+  settings, params = startup.quickened(config, sampler.settings, sampler.params)
   text, negative = sampler.embed([config.prompt])
   key = jax.random.key(config.seed)
 

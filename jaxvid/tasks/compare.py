@@ -21,7 +21,7 @@ from jaxvid.evaluation.statistics import Interval
 from jaxvid.stream import frames as frames_lib
 from jaxvid.stream import stream, teacher
 from jaxvid.stream.stream import Settings
-from jaxvid.tasks import benchmark, generate, player, random_bundle
+from jaxvid.tasks import benchmark, generate, player, random_bundle, startup
 from jaxvid.tasks.bundle import Bundle
 from jaxvid.tasks.progress import say
 
@@ -188,7 +188,7 @@ def _entrant(
   key = (bundle.where, settings.dtype)
   if key not in params:
     params[key] = bundle.place('dit', settings.dtype)
-  weights = params[key]
+  settings, weights = startup.quickened(config, settings, params[key])
   decoder = player.make_decoder(config.decoder, bundle, settings, config.chunk)
   dit = settings.config
   shape = (1, dit.text_len, dit.text_dim)

@@ -88,7 +88,7 @@ class Config:
     state: where the stream is kept, and what it goes on from.
     memory_gb: device memory to stay within; 0 for no limit.
     dtype: of the computation; empty: bfloat16 on a GPU, float32 elsewhere.
-    fast: parameters in the streaming layout (`models.fused`); none: on a GPU.
+    fast: parameters in the streaming layout (`models.fused`).
     deferred: the extra tick of a chunk, if the schedule has one, runs inside
       the next chunk's first tick, and frames leave one pass earlier.
     exported: keep the traced stream beside the weights, for a quicker start.
@@ -137,7 +137,7 @@ class Config:
   state: Saving = dataclasses.field(default_factory=Saving)
   memory_gb: float = 0.0
   dtype: Literal['', 'float32', 'bfloat16'] = ''
-  fast: bool | None = None
+  fast: bool = True
   deferred: bool = False
   exported: bool = False
   explain: bool = False

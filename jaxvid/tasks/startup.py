@@ -47,12 +47,11 @@ def quickened(
 ) -> tuple[Settings, Any]:
   """Settings and parameters of the same stream, as fast as it goes."""
   on_gpu = jax.default_backend() == 'gpu'
-  fused = on_gpu if config.fast is None else config.fast
-  if fused:
+  if config.fast:
     params = fuse(settings.config, params, jnp.dtype(settings.dtype))
   settings = dataclasses.replace(
     settings,
-    fused=fused,
+    fused=config.fast,
     backend='auto' if on_gpu else settings.backend,
     deferred=config.deferred and settings.schedule.extra is not None,
   )

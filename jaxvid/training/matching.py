@@ -90,6 +90,7 @@ def method(
     student_key, critic_key = jax.random.split(key)
     source = _source(config, codec, frozen, batch, negative)
 
+    @jax.jit  # Traced once, for its shapes and for its branch.
     def turn(state):
       return _student_turn(
         config, settings, student_tx, state, frozen, source, student_key

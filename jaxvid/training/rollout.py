@@ -228,37 +228,32 @@ def _chunk(
   """One chunk up to its exit tick; commits it."""
   later = stream.chunk_keys(state)[1]
   shape = stream.latent_shape(settings, state)
-  exit_tick = jnp.minimum(jnp.int32(depth * row.count), row.count - 1)
+  last = row.count - 1
+  exit_tick = jnp.minimum(jnp.int32(depth * row.count), last)
+  # Without an extra tick the last tick's keys and values stay; a chunk left
+  # earlier gets them by one more pass, so that its context is as noisy as at
+  # inference.
+  again = settings.schedule.extra is not None or exit_tick < last
 
-  def evaluate(x, i, memory):
-    v, memory = stream.velocity(
-      settings, params, x, row.t[i], state.text, memory
-    )
-    return flow.to_x0(x, v, row.sigma[i]), memory
-
-  def tick(i, carry):
-    x0, memory = evaluate(carry[0], i, carry[1])
-    eps = split_batch(stream.tick_noise(later, i, shape))
-    return flow.add_noise(x0, eps, row.next_sigma[i]), memory
+  def evaluate(i, carry):
+    """Tick i of the chunk, or what comes after its exit: the pass to keep."""
+    x, noisy, x0, memory = carry
+    t = jnp.where(i <= exit_tick, row.t[i], row.context_t)
+    v, memory = stream.velocity(settings, params, x, t, state.text, memory)
+    x0 = jnp.where(i <= exit_tick, flow.to_x0(x, v, row.sigma[i]), x0)
+    noisy = jnp.where(i <= exit_tick, x, noisy)
+    leaving = i == exit_tick
+    eps = stream.tick_noise(later, jnp.where(leaving, last, i), shape)
+    level = jnp.where(leaving, row.context_sigma, row.next_sigma[i])
+    return flow.add_noise(x0, split_batch(eps), level), noisy, x0, memory
 
   noise = split_batch(stream.start_noise(settings, state, shape))
   memory = begin(settings, state.memory, state.text)
-  x, memory = jax.lax.fori_loop(0, exit_tick, tick, (noise, memory))
-  x0, memory = evaluate(x, exit_tick, memory)
-
-  def commit(memory):
-    eps = stream.tick_noise(later, row.count - 1, shape)
-    return write(settings, params, state.text, memory, row, x0, eps)
-
-  if settings.schedule.extra is None:
-    # The last tick's keys and values stay; a chunk left earlier gets them by
-    # one more pass, so that its context is as noisy as at inference.
-    memory = jax.lax.cond(
-      exit_tick == row.count - 1, lambda memory: memory, commit, memory
-    )
-  else:
-    memory = commit(memory)
-  record = Record(x, x0, row.t[exit_tick], row.sigma[exit_tick])
+  # One loop, and thus one copy of the network to compile.
+  _, noisy, x0, memory = jax.lax.fori_loop(
+    0, exit_tick + 1 + again, evaluate, (noise, noise, noise, memory)
+  )
+  record = Record(noisy, x0, row.t[exit_tick], row.sigma[exit_tick])
   memory = memory.advance(shape[1])
   return state.replace(memory=memory, chunk=state.chunk + 1), record
 

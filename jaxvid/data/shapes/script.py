@@ -73,11 +73,9 @@ def _change_object(obj: Object, attribute: str, new: str) -> Object:
   return dataclasses.replace(obj, **{attribute: new}, phase=phase)
 
 
-def _propose(
-  scene: Scene, rng: np.random.Generator
-) -> tuple[Scene, Change] | None:
-  attribute = str(rng.choice(CHANGES))
-  index = int(rng.integers(len(scene.objects)))
+def _changes(scene: Scene, attribute: str) -> list[tuple[Scene, Change]]:
+  """Every scene in which this attribute alone has another value."""
+  result = []
   if attribute in ('tone', 'shading'):
     old = getattr(scene.background, attribute)
     options = {
@@ -86,25 +84,22 @@ def _propose(
     }[attribute]
     if scene.pan != 'none':
       options = tuple(o for o in options if o != 'plain')
-    new = str(rng.choice([o for o in options if o != old]))
-    background = dataclasses.replace(scene.background, **{attribute: new})
-    return (
-      dataclasses.replace(scene, background=background),
-      Change(-1, attribute, old, new),
-    )
-  obj = scene.objects[index]
-  old = getattr(obj, attribute)
-  options = [o for o in _choices(obj, attribute) if o != old]
-  if attribute == 'colour':
-    taken = {other.colour for other in scene.objects}
-    options = [o for o in options if o not in taken]
-  if not options:
-    return None
-  new = str(rng.choice(options))
-  objects = list(scene.objects)
-  objects[index] = _change_object(obj, attribute, new)
-  changed = dataclasses.replace(scene, objects=tuple(objects))
-  return changed, Change(index, attribute, old, new)
+    for new in options:
+      background = dataclasses.replace(scene.background, **{attribute: new})
+      changed = dataclasses.replace(scene, background=background)
+      result.append((changed, Change(-1, attribute, old, new)))
+  else:
+    taken = {obj.colour for obj in scene.objects}
+    for i, obj in enumerate(scene.objects):
+      for new in _choices(obj, attribute):
+        if attribute == 'colour' and new in taken:
+          continue
+        objects = list(scene.objects)
+        objects[i] = _change_object(obj, attribute, new)
+        changed = dataclasses.replace(scene, objects=tuple(objects))
+        change = Change(i, attribute, getattr(obj, attribute), new)
+        result.append((changed, change))
+  return [(other, change) for other, change in result if other != scene]
 
 
 def _in_split(scene: Scene, change: Change, settings: SceneSettings) -> bool:
@@ -121,6 +116,7 @@ def follow_up(
   settings: SceneSettings | None = None,
   frame: int = 0,
   style: int | None = None,
+  attribute: str = '',
 ) -> tuple[Scene, str, Change]:
   """Changes exactly one thing of a scene at one of its frames.
 
@@ -134,6 +130,8 @@ def follow_up(
     settings: the split and the size of the picture.
     frame: of `scene` at which the change happens.
     style: of the caption (`captions.caption`).
+    attribute: what changes, of `CHANGES`; by default any is as likely, as far
+      as the scene and the split allow it.
 
   Returns:
     The new scene, whose frame 0 is `frame` of the old one; its caption; what
@@ -146,16 +144,15 @@ def follow_up(
   settings = settings or SceneSettings()
   scene = scene_lib.rebase(scene, frame, settings.height, settings.width)
   before = captions_lib.caption(scene, style)
-  for _ in range(1000):
-    proposal = _propose(scene, rng)
-    if proposal is None:
-      continue
-    changed, change = proposal
-    text = captions_lib.caption(changed, style)
-    if text == before or not _in_split(changed, change, settings):
-      continue
-    if len(changed.objects) == 1 or render_lib.keeps_clear(changed, settings):
-      return changed, text, change
+  for name in [attribute] if attribute else rng.permutation(CHANGES):
+    proposals = _changes(scene, str(name))
+    for i in rng.permutation(len(proposals)):
+      changed, change = proposals[i]
+      text = captions_lib.caption(changed, style)
+      if text == before or not _in_split(changed, change, settings):
+        continue
+      if len(changed.objects) == 1 or render_lib.keeps_clear(changed, settings):
+        return changed, text, change
   raise UserError('found no single change that keeps this scene in order.')
 
 
@@ -199,9 +196,14 @@ def sample_script(
     return Script((first,), frames)
   starts = shot_starts(frames, shots)
   if kind == 'follow_up':
-    for _ in range(20):
+    names = []
+    for i in range(900):
+      if i % 30 == 0:
+        # What changes is drawn before the scene: in the held-out split most
+        # scenes allow another size or background alone, none another speed.
+        names = [str(name) for name in rng.choice(CHANGES, shots - 1)]
       try:
-        rest = _follow_ups(first, starts[1:], rng, settings, style)
+        rest = _follow_ups(first, starts[1:], names, rng, settings, style)
       except UserError:  # Another scene, told in another way.
         style = int(rng.integers(2**31))
         scene = scene_lib.sample_scene(rng, settings)
@@ -221,13 +223,13 @@ def sample_script(
   return Script(tuple(result), frames)
 
 
-def _follow_ups(first: Shot, starts, rng, settings, style) -> list[Shot]:
-  """The shots after the first, each changed once."""
+def _follow_ups(first: Shot, starts, names, rng, settings, style):
+  """The shots after the first, in each of which one named thing changes."""
   shots = [first]
-  for start in starts:
+  for start, name in zip(starts, names, strict=True):
     last = shots[-1]
     frame = start - last.start
-    changed, text, _ = follow_up(last.scene, rng, settings, frame, style)
+    changed, text, _ = follow_up(last.scene, rng, settings, frame, style, name)
     shots.append(Shot(start, text, changed))
   return shots[1:]
 
