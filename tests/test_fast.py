@@ -130,20 +130,18 @@ OPTIONS = {
 BACKENDS = ('xla', 'reference')  # Others need a GPU, or its interpreter.
 
 
-def _combinations():
-  """All of them; backends and kernels in 8 bits take turns.
+BITS = ('', 'int8', 'w8a8', 'fp8')
 
-  Any two choices meet in some of them.
-  """
+
+def _combinations():
+  """All options, backends and kernels in 8 bits; any two choices meet."""
   for i, values in enumerate(itertools.product(*OPTIONS.values())):
-    turn = i.bit_count() % 2
-    yield *values, BACKENDS[turn], ''
-    yield *values, BACKENDS[1 - turn], ('int8', 'w8a8', 'fp8')[i // 2 % 3]
+    yield *values, BACKENDS[(i & 7).bit_count() % 2], BITS[(i ^ (i >> 2)) % 4]
 
 
 def test_any_two_choices_are_tried_together():
   tried = [{*enumerate(values)} for values in _combinations()]
-  options = [*OPTIONS.values(), BACKENDS, ('', 'int8', 'w8a8', 'fp8')]
+  options = [*OPTIONS.values(), BACKENDS, BITS]
   singles = [(i, value) for i, row in enumerate(options) for value in row]
   for a, b in itertools.combinations(singles, 2):
     assert a[0] == b[0] or any({a, b} <= row for row in tried), (a, b)
