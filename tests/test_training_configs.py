@@ -59,7 +59,7 @@ def test_latents_are_cached_where_training_looks():
     causal = load(f'configs/shapes/causal.py:{size}').diffusion.data
     caches = (
       load(f'configs/shapes/latents.py:{length},{side}').target
-      for length in ('long', 'turns')
+      for length in ('long', 'turns', 'scripts')
     )
     assert causal.latents == ','.join(caches)
 
@@ -91,7 +91,10 @@ def test_other_initialisers_begin_there_too():
   consistency = load('configs/shapes/consistency.py:nano')
   causal = load('configs/shapes/causal.py:nano')
   assert consistency.consistency.weights == causal.workdir
-  assert consistency.consistency.data.latents == causal.diffusion.data.latents
+  assert (
+    consistency.consistency.data.latents
+    == 'data/latents/long_64,data/latents/turns_64'
+  )
 
 
 @pytest.mark.parametrize('variant', ['', ':causvid'])

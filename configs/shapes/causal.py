@@ -1,19 +1,18 @@
-"""Trains the teacher's weights as a chunk-causal model, in stages.
+"""Trains the teacher's weights as a chunk-causal model, in three stages.
 
   python -m jaxvid.main --config=configs/shapes/causal.py:small,first
   python -m jaxvid.main --config=configs/shapes/causal.py:small,long
   python -m jaxvid.main --config=configs/shapes/causal.py:small
-  python -m jaxvid.main --config=configs/shapes/causal.py:small,switches
 
 `first` starts from the averaged weights of `teacher.py:small,refined` and
 learns from 6 latents of the many short clips: what a stream begins with. The
 second goes on with 12 latents; half of the clips skip some time after their
 first chunk, as a memory with a sink and a rolling window does in a long stream.
 The third shows circling and pulsing more often (`latents.py:turns`), which are
-learnt last; its averaged weights are written to `jaxvid/weights/shapes/model`.
-`switches` goes on for the teacher of long tuning (`longlive_long.py`): a third
-of its clips change one thing after half of their time (`latents.py:scripts`),
-and are told the new caption throughout, as a memory is made anew at a switch.
+learnt last, and clips in which one thing changes after half of their time
+(`latents.py:scripts`): these are told the new caption throughout, as a memory
+is made anew when the prompt is switched, and only what follows the change
+counts. Its averaged weights are written to `jaxvid/weights/shapes/model`.
 Chunks of 3 latents are denoised against the clean chunks before them (teacher
 forcing); `--config.diffusion.flow.forcing=diffusion` shows them noisy ones.
 What the shipped weights took: docs/model_card.md.
@@ -36,12 +35,8 @@ STAGES = {
     (12, 16, 1500, 4e-3, 0.5, ('long',)), 'causal_long', 'causal_first',
   ),
   'turns': (
-    (12, 16, 600, 2.5e-3, 0.5, ('long', 'turns')), 'causal_teacher',
+    (12, 16, 2400, 3e-3, 0.5, ('long', 'turns', 'scripts')), 'causal_teacher',
     'causal_long',
-  ),
-  'switches': (
-    (12, 16, 500, 1.5e-3, 0.5, ('long', 'turns', 'scripts')),
-    'causal_switches', 'causal_teacher',
   ),
 }  # fmt: skip
 

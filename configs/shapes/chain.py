@@ -47,6 +47,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
         _stage('latents_short', f'latents.py:short,{side}'),
         _stage('latents_long', f'latents.py:long,{side}'),
         _stage('latents_turns', f'latents.py:turns,{side}'),
+        _stage('latents_scripts', f'latents.py:scripts,{side}'),
         *(_teacher(size, stage) for stage in ('short', 'forced', 'refined')),
         _stage(
           'causal_first', f'causal.py:{size},first', f'{runs}/causal_first'

@@ -58,7 +58,8 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
 
 
 def _measured(what: str, settings: dict, output: str, suffix: str = '') -> dict:
-  settings = {**settings, 'output': f'{output}_report.json'}
+  ticks = {'stream.schedule': 'self_forcing', 'stream.commit': 'clean'}
+  settings = {**settings, **ticks, 'output': f'{output}_report.json'}
   return {
     'name': f'measure_{what}{suffix}',
     'config': f'configs/evaluate/longlive.py:{what}',

@@ -11,8 +11,8 @@ caption. Adapters alone are trained, of student and critic. Goes on from
 
 `chunks` tunes the student of `diagdistill.py:small,chunks` with its schedule:
 the chunks of a clip are scored behind those before them, in clips of 12
-latents, by the causal model that was shown changes
-(`causal.py:small,switches`). Its videos are 12 s long.
+latents, by the causal model, which has seen captions change. Its videos are
+12 s long.
 
 For comparison: `short` (clips of 5 s, each from its beginning), `naive` (whole
 videos of 60 s at once, scored as one; its memory grows with them), `full` (all
@@ -60,7 +60,6 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
     config.loop.optimizer.learning_rate = 8e-4  # adapters want more
     config.distill.critic_optimizer.learning_rate = 1.6e-3
     config.distill.weights.student = shapes.exported('shapes_diagdistill', size)
-    config.distill.weights.teacher = f'runs/shapes/{size}/causal_switches'
     config.distill.schedule = {'name': '4322222', 'commit': 'last'}
     # Five clips of a video: every fifth turn learns from a change.
     config.distill.long.latents = 48

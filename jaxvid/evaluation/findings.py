@@ -108,9 +108,9 @@ def after_switch(
     shot: (first frame, what it says now).
 
   Returns:
-    'met', 'kept' and 'stayed', see `measures.SWITCHED`: shares of the attributes of the
-    objects; not a number where too little is left to see, or where none of
-    them changed.
+    'met', 'kept' and 'stayed', see `measures.SWITCHED`: shares of the
+    attributes of the objects; not a number where too little is left to see,
+    or where none of them changed.
   """
   start, after = shot
   rest = frames[start + round(DELAY * FPS) :]

@@ -42,6 +42,9 @@ DIAGDISTILL: dict[str, Any] = {
   'positions': 'relative',
 }
 
+# The same student after streaming long tuning: prompts may change.
+LONGLIVE: dict[str, Any] = {**DIAGDISTILL, 'weights': 'shapes_longlive'}
+
 # One evaluation per latent frame, which recycles the frame before it.
 AAPT: dict[str, Any] = {
   'weights': 'shapes_aapt',
