@@ -49,7 +49,7 @@ def make_clip(
   table = _table(config, tick_key)
   if config.history != 'self':
     x = _forced(config, student, texts.prompt, table, real, noise_key)
-    return Clip(scored(config, x), None, None)
+    return Clip(last_frames(config, x), None, None)
   size = config.rollout
   state = stream.init(
     settings, jax.lax.stop_gradient(student), texts.prompt, noise_key
@@ -189,6 +189,6 @@ def first_latent(codec, params, before) -> jax.Array:
   return jax.lax.stop_gradient(first)
 
 
-def scored(config: DistillConfig, clip):
+def last_frames(config: DistillConfig, clip):
   """The last frames, as many as the teacher's clip has."""
   return clip[:, -config.frames :]

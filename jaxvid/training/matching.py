@@ -21,7 +21,7 @@ from jaxvid.models import text as text_lib
 from jaxvid.objectives import dmd, flow_distribution, gan, sid
 from jaxvid.training import long_tuning, lora, optimizer, scores
 from jaxvid.training import state as states
-from jaxvid.training.clips import Clip, make_clip, scored
+from jaxvid.training.clips import Clip, last_frames, make_clip
 from jaxvid.training.distill_config import DistillConfig
 from jaxvid.training.loop import LoopConfig
 from jaxvid.training.scores import Texts
@@ -232,7 +232,7 @@ def _critic_turn(config, tx, state, frozen, source: Source, key):
     if config.objective == 'gan':
       logits = scores.logits(config, judging, texts)
       return gan.discriminator_loss(
-        logits, clip.x, scored(config, real), loss_key, config.gan
+        logits, clip.x, last_frames(config, real), loss_key, config.gan
       )
     past = scores.past_of(config, clip.x)
     velocity = scores.velocity(
@@ -271,7 +271,7 @@ def student_loss(config: DistillConfig, frozen, params, ema, shown, key):
     judging = {'critic': critic, 'judge': params['judge']}
     logits = scores.logits(config, jax.lax.stop_gradient(judging), texts)
     return gan.generator_loss(
-      logits, clip.x, scored(config, real), key, config.gan
+      logits, clip.x, last_frames(config, real), key, config.gan
     )
   past = scores.past_of(config, clip.x)
   fake = scores.denoiser(
