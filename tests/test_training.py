@@ -301,6 +301,21 @@ def test_stages_chain(tmp_path):
   )
 
 
+def test_a_stage_takes_a_part_of_the_weights_before(tmp_path):
+  still = toy.task(loss=lambda p, b, k: (0.0 * toy.quiet_loss(p, b, k)[0], {}))
+  loop.train(toy.settings(5), toy.task(), tmp_path / 'first')
+  fresh = loop.train(toy.settings(1), still, tmp_path / 'fresh')
+  start = {'init_from': str(tmp_path / 'first'), 'init_only': '^w'}
+  part = loop.train(toy.settings(1, **start), still, tmp_path / 'part')
+  _, first = checkpoint.load_params(tmp_path / 'first', 'params')
+  assert part.params.keys() == {'w', 'b'}
+  np.testing.assert_allclose(part.params['w'], first['w'], atol=1e-3)
+  np.testing.assert_allclose(part.params['b'], fresh.params['b'], atol=1e-6)
+  with pytest.raises(UserError, match="init_only='^other' finds nothing"):
+    toy_start = {**start, 'init_only': '^other'}
+    loop.train(toy.settings(1, **toy_start), still, tmp_path / 'none')
+
+
 def test_means_leave_out_what_a_step_does_not_have(tmp_path, monkeypatch):
   """As of a student that waits for its critic."""
   said = {}

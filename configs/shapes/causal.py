@@ -1,8 +1,9 @@
-"""Trains the teacher's weights as a chunk-causal model, in three stages.
+"""Trains a chunk-causal model in three stages, from a teacher or from nothing.
 
   python -m jaxvid.main --config=configs/shapes/causal.py:small,first
   python -m jaxvid.main --config=configs/shapes/causal.py:small,long
   python -m jaxvid.main --config=configs/shapes/causal.py:small
+  python -m jaxvid.main --config=configs/shapes/causal.py:nano,first
 
 `first` starts from the averaged weights of `teacher.py:small,refined` and
 learns from 6 latents of the many short clips: what a stream begins with. The
@@ -16,6 +17,11 @@ counts. Its averaged weights are written to `jaxvid/weights/shapes/model`.
 Chunks of 3 latents are denoised against the clean chunks before them (teacher
 forcing); `--config.diffusion.flow.forcing=diffusion` shows them noisy ones.
 What the shipped weights took: docs/model_card.md.
+
+`nano`, the size of the ablations, has no teacher to start from: its `first`
+stage takes the text encoder of the shipped model, frozen, and the transformer
+from nothing. Every latent has a noise level of its own and sees those before
+it (diffusion forcing).
 """
 
 import dataclasses
@@ -39,6 +45,7 @@ STAGES = {
     'causal_long',
   ),
 }  # fmt: skip
+FROM_NOTHING = (6, 32, 6000, 1e-2, 0.5, ('long', 'turns'))
 
 
 def get_config(arg: str = '') -> config_dict.ConfigDict:
@@ -46,7 +53,9 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
   stage = stage or 'turns'
   if stage not in STAGES:
     raise UserError(f"no stage '{stage}'; there are {', '.join(STAGES)}")
-  (frames, batch, steps, rate, gap, caches), run, before = STAGES[stage]
+  numbers, run, before = STAGES[stage]
+  fresh = size == 'nano' and stage == 'first'
+  frames, batch, steps, rate, gap, caches = FROM_NOTHING if fresh else numbers
   dit, text = shapes.sizes(size)
   side = shapes.PIXELS[size]
   runs = f'runs/shapes/{size}'
@@ -59,7 +68,10 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
       'loop': {
         'sample_every': 500,
         'steps': steps,
-        'init_from': f'{runs}/{before}',
+        'init_from': shapes.exported('shapes', 'small')
+        if fresh
+        else f'{runs}/{before}',
+        'init_only': '^text/' if fresh else '',
         'optimizer': {
           'kind': 'muon',
           'learning_rate': rate,
@@ -74,11 +86,11 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
         'tokenizer': shapes.TOKENIZER,
         'sample': shapes.sample_videos(size),
         'flow': {
-          'forcing': 'teacher',
-          'chunk': 3,
+          'forcing': 'diffusion' if fresh else 'teacher',
+          'chunk': 1 if fresh else 3,
           'times': 'uniform',
           'shift': 3.0,
-          'staggered': 0.5,  # see `teacher.py`
+          'staggered': 0.0 if fresh else 0.5,  # see `teacher.py`
         },
         'data': {
           'latents': ','.join(f'data/latents/{c}_{side}' for c in caches),

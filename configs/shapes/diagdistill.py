@@ -20,15 +20,16 @@ from `configs/shapes/ode.py:small,causal`. Where a teacher of whole clips is
 weak the student loses what it does not know best: circling became falling,
 pulsing became standing still (docs/model_card.md).
 
-The student that ships, `jaxvid/weights/shapes_diagdistill`, is `chunks`, from
-the causal model that ships: the mean of four moments of one run. Its pairs and
-their regression (8 and 12 minutes on two CPU cores that did other work, too):
+The student that ships, `jaxvid/weights/shapes_diagdistill`, is `chunks`, twice.
+First from the causal model as it was after 600 steps of its third stage (OLD
+below): the mean of four moments of one run. Its pairs and their regression (8
+and 12 minutes on two CPU cores that did other work, too):
 
   python -m jaxvid.main --config=configs/shapes/ode_pairs.py:small,causal \
-    --config.weights=jaxvid/weights/shapes/model --config.batch=32 \
+    --config.weights=OLD --config.batch=32 \
     --config.prompts.scenes.motions="MOTIONS"
   python -m jaxvid.main --config=configs/shapes/ode.py:small,causal \
-    --config.ode.weights=jaxvid/weights/shapes/model --config.loop.steps=500 \
+    --config.ode.weights=OLD --config.loop.steps=500 \
     --config.loop.ema_decay=0.98 --config.loop.optimizer.learning_rate=3e-3 \
     --config.ode.context_t=357.142857
 
@@ -36,7 +37,7 @@ Then the run, four times, each going on where the one before ended (some 55
 minutes for the first two, 53 and 30 for the others beside another training):
 
   python -m jaxvid.main --config=configs/shapes/diagdistill.py:small,chunks \
-    --config.distill.weights.teacher=jaxvid/weights/shapes/model \
+    --config.distill.weights.teacher=OLD \
     --config.loop.steps=STEPS --config.export=runs/student_STEPS \
     --config.distill.guidance=W --config.loop.ema_decay=DECAY \
     --config.loop.optimizer.learning_rate=RATE \
@@ -49,9 +50,21 @@ minutes for the first two, 53 and 30 for the others beside another training):
   2,850     3   0.98  1.2e-4    6e-4
 
   python -m jaxvid.main --config=configs/average.py \
-    --config.output=jaxvid/weights/shapes_diagdistill/model \
+    --config.output=runs/student_mean \
     --config.weights="('runs/student_900','runs/student_1398', \
       'runs/student_2400','runs/student_2850')"
+
+From there once more, with the causal model that ships (some 30 minutes beside
+another training):
+
+  python -m jaxvid.main --config=configs/shapes/diagdistill.py:small,chunks \
+    --config.workdir=runs/shapes/small/diagdistill_again \
+    --config.distill.weights.teacher=jaxvid/weights/shapes/model \
+    --config.distill.weights.student=runs/student_mean \
+    --config.loop.steps=1500 --config.loop.ema_decay=0.993 \
+    --config.loop.optimizer.learning_rate=2e-4 \
+    --config.distill.data.prompts.scenes.motions="('left','right','up', \
+      'down','bounce','bounce','orbit','orbit','grow','grow','still')"
   python -m jaxvid.main --config=configs/shapes/ship.py:small,diagdistill
 
 MOTIONS stands for `recipes.MOTIONS`, a tuple. 357.14 is the level that the last

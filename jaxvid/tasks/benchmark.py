@@ -10,6 +10,7 @@ import concurrent.futures
 import dataclasses
 import json
 import multiprocessing
+import os
 import pathlib
 import platform
 import resource
@@ -172,10 +173,17 @@ def machine() -> dict[str, Any]:
 
   return {
     'device': jax.devices()[0].device_kind,
-    'cores': multiprocessing.cpu_count(),
+    'cores': cores(),
     'python': platform.python_version(),
     'jax': jax.__version__,
   }
+
+
+def cores() -> int:
+  """Cores that this process may use."""
+  if hasattr(os, 'sched_getaffinity'):
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
 
 
 def _highest_mb() -> float:

@@ -5,6 +5,7 @@ import dataclasses
 import math
 import os
 import pathlib
+import re
 import signal
 import threading
 import time
@@ -47,6 +48,8 @@ class LoopConfig:
     keep: number of checkpoints kept.
     init_from: start from these weights (a shipped folder or another run's
       workdir) instead of random ones.
+    init_only: regular expression; of these weights only those whose path
+      (`text/shared/embedding`) it finds; '' = all.
     optimizer: settings of the optimiser.
     mesh: devices.
   """
@@ -61,6 +64,7 @@ class LoopConfig:
   save_minutes: float = 5.0
   keep: int = 2
   init_from: str = ''
+  init_only: str = ''
   optimizer: OptimizerConfig = dataclasses.field(
     default_factory=OptimizerConfig
   )
@@ -72,6 +76,12 @@ class LoopConfig:
         raise UserError(f'{name} must be >= 1, not {getattr(self, name)}')
     if not 0 <= self.ema_decay < 1:
       raise UserError(f'ema_decay must be in [0, 1), not {self.ema_decay}')
+    try:
+      re.compile(self.init_only)
+    except re.error as error:
+      raise UserError(
+        f'init_only={self.init_only!r} is no regular expression: {error}'
+      ) from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -246,6 +256,8 @@ def _start(settings, task, method, manager, mesh):
     _, params = checkpoint.load_params(settings.init_from, dtype='float32')
     if task.adapt is not None:
       params = task.adapt(params)
+    if settings.init_only:
+      params = _some(settings, params, jax.jit(task.init)(init_key))
   elif task.load is not None:
     params = task.load()
   else:
@@ -254,6 +266,25 @@ def _start(settings, task, method, manager, mesh):
   checkpoint.check_tree(params, template.params, where)
   create = jax.jit(method.create, out_shardings=places)
   return create(jax.device_put(params, places.params)), None
+
+
+def _some(settings: LoopConfig, given: Params, fresh: Params) -> Params:
+  """`fresh` but for what `init_only` finds, which comes from `given`."""
+  leaves = {
+    meshes.leaf_name(path): leaf
+    for path, leaf in jax.tree.leaves_with_path(given)
+  }
+  found = [name for name in leaves if re.search(settings.init_only, name)]
+  if not found:
+    raise UserError(
+      f'init_only={settings.init_only!r} finds nothing in {settings.init_from}'
+    )
+
+  def pick(path, leaf):
+    name = meshes.leaf_name(path)
+    return leaves.get(name, leaf) if name in found else leaf
+
+  return jax.tree.map_with_path(pick, fresh)
 
 
 def _frozen(task: TrainTask, mesh) -> Params:

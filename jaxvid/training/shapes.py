@@ -41,7 +41,8 @@ def _sizes(
 
 
 SIZES = {
-  'nano': _sizes(96, 3, 4, 48, 2),
+  # With the text encoder of `small`, whose weights ship.
+  'nano': _sizes(96, 3, 4, 64, 2),
   'small': _sizes(128, 4, 6, 64, 2),
   'base': _sizes(384, 12, 12, 128, 3),
 }
