@@ -122,6 +122,13 @@ ROWS = {
   'sid': {'objective': 'sid'},
   'gan': {'objective': 'gan', 'layers': (0, 1), 'data': REAL},
   'by_chunks': {'scored': 'chunks', 'flow': FLOW, 'target': 'gradient'},
+  'causvid_by_chunks': {
+    'history': 'diffusion', 'data': REAL, 'scored': 'chunks',
+  },
+  'frames_by_chunks': {
+    'chunk': 1, 'scored': 'chunks', 'scored_chunk': 2,
+    'rollout': RolloutConfig(chunks=4, gradient_chunks=4),
+  },
   'long': {'rollout': LONG},
   'frame_by_frame': {
     'chunk': 1, 'rollout': RolloutConfig(chunks=3, gradient_chunks=3),
@@ -276,6 +283,7 @@ def test_a_run_learns_in_turns_resumes_and_its_student_can_be_shipped(
     ({'generator_every': 0}, 'generator_every'),
     ({'critic_first': -1}, 'critic_first'),
     ({'scored': 'chunks', 'objective': 'gan', 'layers': (0,)}, 'chunks'),
+    ({'scored': 'chunks', 'scored_chunk': 3}, 'scored_chunk=3'),
     ({'teacher_dit': dataclasses.replace(DIT, out_dim=8)}, '8 channels'),
     ({'objective': 'sid', 'flow': FLOW}, "objective 'dmd'"),
   ],

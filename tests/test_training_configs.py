@@ -114,10 +114,11 @@ def test_wan_students_learn_from_wan_pairs(variant):
 
 
 @pytest.mark.parametrize('recipe', ['diagdistill', 'self_forcing', 'causvid'])
-@pytest.mark.parametrize('size', ['nano', 'small'])
-def test_the_chain_fits_together(recipe, size):
+@pytest.mark.parametrize('arg', ['nano,{}', 'small,{}', 'small,{},chunks'])
+def test_the_chain_fits_together(recipe, arg):
   stages = {
-    s.name: s for s in load(f'configs/shapes/chain.py:{size},{recipe}').stages
+    s.name: s
+    for s in load(f'configs/shapes/chain.py:{arg.format(recipe)}').stages
   }
   assert list(stages)[-4:] == ['ode', recipe, 'ship', 'evaluate']
   loaded = {
@@ -125,14 +126,26 @@ def test_the_chain_fits_together(recipe, size):
     for name, stage in stages.items()
     if name != 'evaluate'
   }
-  for name in ('teacher_short', 'teacher_long', 'causal', 'ode', recipe):
-    assert stages[name].outputs == (loaded[name].workdir,)
-  assert stages['ode_pairs'].outputs == (loaded['ode_pairs'].target,)
-  start = f'distill.weights.student={loaded["ode"].export}'
-  assert stages[recipe].overrides == (start,)
-  assert loaded['ship'].dit == loaded[recipe].export
-  distilled = loaded[recipe].distill
-  told = dict(o.split('=', 1) for o in stages['evaluate'].overrides)
+  for name, task in loaded.items():
+    if name.startswith(('teacher', 'causal', 'ode', recipe)):
+      made = task.target if name == 'ode_pairs' else task.workdir
+      assert stages[name].outputs == (made,)
+  told = dict(
+    o.split('=', 1) for n in (recipe, 'evaluate') for o in stages[n].overrides
+  )
+  distilled, causal = loaded[recipe].distill, loaded['causal'].workdir
+  if arg == 'small,{}':
+    assert told['distill.weights.student'] == loaded['ode'].export
+    assert loaded['ship'].dit == loaded[recipe].export
+    teacher = loaded['teacher_long'].workdir
+  else:
+    assert distilled.weights.student == loaded['ode'].export
+    assert loaded['ship'].dit == told['export']
+    assert 'teacher_long' not in stages
+    teacher = causal
+  assert ('teacher_short' in stages) == arg.startswith('small')
+  assert distilled.weights.teacher == teacher
+  assert loaded['ode'].ode.weights == causal
   assert told['stream.schedule'] == distilled.schedule.name
   assert told['stream.sink'] == str(distilled.sink)
   assert told['stream.window'] == str(distilled.window)
@@ -182,6 +195,9 @@ def test_unknown_wan_variants_are_named(name):
     'ode.py:huge',
     'ode_pairs.py:nano,x',
     'chain.py:nano,x',
+    'chain.py:small,causvid,x',
+    'causvid.py:nano,x',
+    'self_forcing.py:nano,x',
     'consistency.py:huge',
   ],
 )

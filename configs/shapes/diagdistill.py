@@ -16,7 +16,8 @@ Starts from the weights of `configs/shapes/ode.py`, aims its regressions at
 
 `chunks` is `digits` with another teacher, the causal model: it and the critic
 see every chunk behind the clean ones before it, clips of 4 chunks. It starts
-from `configs/shapes/ode.py:small,causal`. Where a teacher of whole clips is
+from `configs/shapes/ode.py:small,causal`; `frame_chunks` is the same for chunks
+of 1 latent, which the teacher sees in threes. Where a teacher of whole clips is
 weak the student loses what it does not know best: circling became falling,
 pulsing became standing still (docs/model_card.md).
 
@@ -64,7 +65,8 @@ another training):
     --config.loop.steps=1500 --config.loop.ema_decay=0.993 \
     --config.loop.optimizer.learning_rate=2e-4 \
     --config.distill.data.prompts.scenes.motions="('left','right','up', \
-      'down','bounce','bounce','orbit','orbit','grow','grow','still')"
+      'down','bounce','bounce','orbit','orbit','grow','grow','still')" \
+    --config.export=jaxvid/weights/shapes_diagdistill/model
   python -m jaxvid.main --config=configs/shapes/ship.py:small,diagdistill
 
 MOTIONS stands for `recipes.MOTIONS`, a tuple. 357.14 is the level that the last
@@ -80,7 +82,8 @@ from jaxvid.errors import UserError
 from jaxvid.objectives import flow_distribution
 from jaxvid.training import recipes
 
-VARIANTS = ('', 'digits', 'frame', 'release', 'chunks')
+VARIANTS = ('', 'digits', 'frame', 'release', 'chunks', 'frame_chunks')
+DIGITS = ('digits', 'chunks', 'frame_chunks')
 
 
 def get_config(arg: str = '') -> config_dict.ConfigDict:
@@ -90,7 +93,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
       f"no variant '{variant}'; there are {', '.join(VARIANTS[1:])}"
     )
   name = '_'.join(filter(None, ('diagdistill', variant)))
-  chunk, chunks = (1, 21) if variant == 'frame' else (3, 7)
+  chunk, chunks = (1, 21) if variant.startswith('frame') else (3, 7)
   config = config_dict.ConfigDict(recipes.shapes_student(size, name))
   flow = flow_distribution.FlowDistributionConfig()  # *paper*: 4, 1, 1, 4
   if variant == 'release':
@@ -99,7 +102,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
   config.distill.update(
     {
       'schedule': {'name': '4322222', 'commit': 'last'},  # *paper*
-      'digits': '12345' if variant in ('digits', 'chunks') else '',  # *ours*
+      'digits': '12345' if variant in DIGITS else '',  # *ours*
       'chunk': chunk,  # *paper*
       'sink': 3,  # *released config*; the paper's text: 0
       'window': 9,  # *released config*; the paper's text: 12
@@ -112,8 +115,10 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
       'target_guidance': 3.0,  # *ours*
     }
   )
-  if variant == 'chunks':
+  if variant.endswith('chunks'):
     recipes.by_chunks(config, size)
     config.loop.steps = 900
-    config.distill.weights.student = f'runs/shapes/{size}/ode_causal'
+  if variant == 'frame_chunks':
+    config.distill.scored_chunk = 3
+    config.distill.rollout = {'chunks': 12, 'gradient_chunks': 12}
   return config

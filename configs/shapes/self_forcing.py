@@ -5,8 +5,10 @@
 
 Distribution matching on the student's own rollouts, from the weights that
 `configs/shapes/ode.py` leaves and against the teacher of
-`configs/shapes/teacher.py:small,long`. `frame`: chunks of 1 latent. Sources:
-Self-Forcing; its released config where marked.
+`configs/shapes/teacher.py:small,long`. `frame`: chunks of 1 latent. `chunks`:
+the teacher is the causal model, as in `diagdistill.py:small,chunks`, whose
+start, clips and memory it shares. Sources: Self-Forcing; its released config
+where marked.
 """
 
 from ml_collections import config_dict
@@ -17,10 +19,10 @@ from jaxvid.training import recipes
 
 def get_config(arg: str = '') -> config_dict.ConfigDict:
   size, _, variant = (arg or 'small').partition(',')
-  if variant not in ('', 'frame'):
-    raise UserError(f"no variant '{variant}'; there is 'frame'")
-  chunk, chunks = (1, 21) if variant else (3, 7)
-  name = 'self_forcing_frame' if variant else 'self_forcing'
+  if variant not in ('', 'frame', 'chunks'):
+    raise UserError(f"no variant '{variant}'; there are 'frame' and 'chunks'")
+  chunk, chunks = (1, 21) if variant == 'frame' else (3, 7)
+  name = '_'.join(filter(None, ('self_forcing', variant)))
   config = config_dict.ConfigDict(recipes.shapes_student(size, name))
   config.distill.update(
     {
@@ -31,4 +33,6 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
       'rollout': {'chunks': chunks, 'gradient_chunks': chunks},  # *paper*
     }
   )
+  if variant == 'chunks':
+    recipes.by_chunks(config, size)
   return config

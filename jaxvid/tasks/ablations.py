@@ -12,8 +12,9 @@ from jaxvid.training import shapes
 
 # *ours*: optimiser steps of every training; the student's turn is each 5th.
 STEPS = 400
-_DIGITS = 'configs/shapes/diagdistill.py:{size},digits'
-_FORCED = 'configs/shapes/self_forcing.py:{size}'
+# Every teacher is the causal model, every memory the same.
+_DIGITS = 'configs/shapes/diagdistill.py:{size},chunks'
+_FORCED = 'configs/shapes/self_forcing.py:{size},chunks'
 _LATENTS = 'distill.data.latents={latents}'
 FEATURES = ('raw', 'difference', 'correlation', 'low', 'high', 'mlp')
 GAMMAS = (0.25, 0.5, 2.0, 4.0, 8.0, 16.0)
@@ -26,15 +27,12 @@ TRAININGS: dict[str, tuple[str, tuple[str, ...]]] = {
     _DIGITS,
     ('distill.flow.regression=0.0', 'distill.flow.flow_regression=0.0'),
   ),
-  'frame': (
-    'configs/shapes/diagdistill.py:{size},frame',
-    ('distill.digits=12345',),
-  ),
+  'frame': ('configs/shapes/diagdistill.py:{size},frame_chunks', ()),
   'self_forcing': (_FORCED, ()),
   'teacher_forcing': (_FORCED, ('distill.history=teacher', _LATENTS)),
   'diffusion_forcing': (_FORCED, ('distill.history=diffusion', _LATENTS)),
   'diagonal_forcing': (_FORCED, ('distill.rollout.truth_after=2', _LATENTS)),
-  'causvid': ('configs/shapes/causvid.py:{size}', ()),
+  'causvid': ('configs/shapes/causvid.py:{size},chunks', ()),
 }
 TRAININGS |= {
   f'feature_{kind}': (_DIGITS, (f'distill.flow.motion.kind={kind}',))
@@ -60,13 +58,7 @@ DIAGONAL: dict[str, Any] = {
   'positions': 'relative',
 }
 CLEAN = {**DIAGONAL, 'commit': 'clean'}
-FORCED: dict[str, Any] = {
-  'schedule': 'self_forcing',
-  'commit': 'clean',
-  'sink': 0,
-  'window': 21,
-  'positions': 'absolute',
-}
+FORCED: dict[str, Any] = {**CLEAN, 'schedule': 'self_forcing'}
 CAUSVID = {**FORCED, 'schedule': 'causvid'}
 
 

@@ -23,11 +23,19 @@ class Clip(NamedTuple):
     x: latents `[B, F, H, W, C]`.
     mask: frames that count `[B, F]`, or None for all.
     target: what regressions aim at, like `x`; None if nothing does.
+    shown: what the student saw of every chunk's past, like `x`, where that is
+      not `x` itself.
   """
 
   x: jax.Array
   mask: jax.Array | None
   target: jax.Array | None
+  shown: jax.Array | None = None
+
+  @property
+  def past(self) -> jax.Array:
+    """What chunks are scored behind, where they are scored one by one."""
+    return self.x if self.shown is None else self.shown
 
 
 def make_clip(
@@ -49,7 +57,8 @@ def make_clip(
   table = _table(config, tick_key)
   if config.history != 'self':
     x = _forced(config, student, texts.prompt, table, real, noise_key)
-    return Clip(last_frames(config, x), None, None)
+    x, shown = (last_frames(config, v) for v in (x, real))
+    return Clip(x, None, None, shown)
   size = config.rollout
   state = stream.init(
     settings, jax.lax.stop_gradient(student), texts.prompt, noise_key

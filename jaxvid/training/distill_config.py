@@ -116,6 +116,8 @@ class DistillConfig:
       teacher; or 'chunks', each behind the clean ones before it, by a causal
       many-tick one: then the student matches, chunk by chunk, what may follow
       from its own past.
+    scored_chunk: latent frames that such a teacher denoises together; 0 = the
+      student's chunk.
     guidance: weight w of the teacher in u + w (c - u).
     negative: prompt u of the teacher.
     score: noise levels and form of the scores.
@@ -163,6 +165,7 @@ class DistillConfig:
   history: Literal['self', 'teacher', 'diffusion'] = 'self'
   objective: Objective = 'dmd'
   scored: Literal['whole', 'chunks'] = 'whole'
+  scored_chunk: int = 0
   guidance: float = 4.0
   negative: str = ''
   score: SiDConfig = dataclasses.field(default_factory=SiDConfig)
@@ -207,6 +210,12 @@ class DistillConfig:
       )
     if self.scored == 'chunks' and self.objective == 'gan':
       raise UserError("scored='chunks' is for objectives with a teacher")
+    scored = self.scored_chunk or self.chunk
+    if self.scored == 'chunks' and self.frames % scored:
+      raise UserError(
+        f'a clip of {self.frames} latents is not made of chunks of '
+        f'scored_chunk={scored}'
+      )
     if self.critic_first < 0:
       raise UserError(f'critic_first must be >= 0, not {self.critic_first}')
     if (self.objective == 'gan') != bool(self.layers):

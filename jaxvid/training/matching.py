@@ -234,7 +234,7 @@ def _critic_turn(config, tx, state, frozen, source: Source, key):
       return gan.discriminator_loss(
         logits, clip.x, last_frames(config, real), loss_key, config.gan
       )
-    past = scores.past_of(config, clip.x)
+    past = scores.past_of(config, clip.past)
     velocity = scores.velocity(
       config.network, judging['critic'], texts.prompt, past
     )
@@ -273,7 +273,7 @@ def student_loss(config: DistillConfig, frozen, params, ema, shown, key):
     return gan.generator_loss(
       logits, clip.x, last_frames(config, real), key, config.gan
     )
-  past = scores.past_of(config, clip.x)
+  past = scores.past_of(config, clip.past)
   fake = scores.denoiser(
     scores.velocity(config.network, critic, texts.prompt, past)
   )

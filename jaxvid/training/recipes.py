@@ -129,17 +129,24 @@ def by_chunks(config, size: str) -> None:
   """Turns a student's config of the shapes world to a causal teacher.
 
   Teacher and critic see every chunk behind the clean ones before it
-  (`distill.scored`); all of it *ours*.
+  (`distill.scored`); all of it *ours*, and so is the memory, in which a causal
+  student streams without end.
   """
   config.loop.optimizer.learning_rate = 3e-4
   config.distill.critic_optimizer.learning_rate = 6e-4
   config.distill.weights.teacher = f'runs/shapes/{size}/causal_teacher'
+  config.distill.weights.student = f'runs/shapes/{size}/ode_causal'
+  config.distill.data.update(
+    {'batch': 8, 'prompts': {'scenes': {'motions': MOTIONS}}}
+  )
   config.distill.update(
     {
+      'sink': 3,
+      'window': 9,
+      'positions': 'relative',
       'scored': 'chunks',
       # As long as the clips that the causal model learned from.
       'rollout': {'chunks': 4, 'gradient_chunks': 4},
-      'data': {'batch': 8, 'prompts': {'scenes': {'motions': MOTIONS}}},
       'target': 'gradient',
       'guidance': 3.0,  # as the causal model is sampled
       'generator_every': 3,

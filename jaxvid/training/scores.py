@@ -48,7 +48,8 @@ def past_of(config: DistillConfig, clip: jax.Array) -> Past | None:
   """What the scores see besides the noisy clip."""
   if config.scored == 'whole':
     return None
-  return Past(jax.lax.stop_gradient(clip), config.chunk)
+  chunk = config.scored_chunk or config.chunk
+  return Past(jax.lax.stop_gradient(clip), chunk)
 
 
 def velocity(network, params, text, past: Past | None = None):
