@@ -32,8 +32,11 @@ def load(spec, overrides=()):
   return config_lib.from_dict(task.Config, config)
 
 
-@pytest.mark.parametrize('size', ['nano', 'small'])
-@pytest.mark.parametrize('seconds, clips', [('60', 13), ('240', 53)])
+# Clips of 21 latents, at size nano of 12.
+@pytest.mark.parametrize(
+  'size, seconds, clips',
+  [('small', 60, 13), ('small', 240, 53), ('nano', 60, 26), ('nano', 240, 106)],
+)
 def test_stage_two_goes_on_from_stage_one(size, seconds, clips):
   first = load(f'configs/shapes/longlive_init.py:{size}')
   second = load(f'configs/shapes/longlive_long.py:{size},{seconds}')
@@ -42,7 +45,7 @@ def test_stage_two_goes_on_from_stage_one(size, seconds, clips):
     a, b = (getattr(c.distill, name) for c in (first, second))
     assert a == b, name
   assert (first.distill.sink, first.distill.window) == (3, 9)
-  assert second.distill.long.latents == 4 * int(seconds)
+  assert second.distill.long.latents == 4 * seconds
   assert long_tuning.clip_count(second.distill) == clips
   assert second.distill.lora and not first.distill.lora
 

@@ -12,7 +12,7 @@ caption. Adapters alone are trained, of student and critic. Goes on from
 `chunks` tunes the student of `diagdistill.py:small,chunks` with its schedule:
 the chunks of a clip are scored behind those before them, in clips of 12
 latents, by the causal model, which has seen captions change. Its videos are
-12 s long.
+12 s long. At size `nano` all are scored like that.
 
 For comparison: `short` (clips of 5 s, each from its beginning), `naive` (whole
 videos of 60 s at once, scored as one; its memory grows with them), `full` (all
@@ -39,15 +39,21 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
   config.loop.update(
     {'steps': 1000}  # *ours*; *paper*: 3,000 for 60 s
   )
+  config.distill.update(recipes.longlive())
+  by_chunks = size == 'nano' or variant == 'chunks'
+  if by_chunks:
+    recipes.by_chunks(config, size)
   start = 'longlive_init_sink0' if variant == 'sink0' else 'longlive_init'
   config.distill.weights.student = f'runs/shapes/{size}/{start}_weights'
-  config.distill.update(recipes.longlive())
   if variant == 'sink0':
     config.distill.update({'sink': 0, 'window': 12})
   if variant != 'full':
     # *ours*: the share of all weights that rank 256 is at 1.3B (a quarter).
     rank = shapes.sizes(size)[0].dim // 6
     config.distill.lora = {'rank': rank, 'alpha': float(rank)}
+    if by_chunks:  # Adapters want more.
+      config.loop.optimizer.learning_rate = 8e-4
+      config.distill.critic_optimizer.learning_rate = 1.6e-3
   if variant == 'naive':
     config.distill.rollout = {'chunks': 80, 'gradient_chunks': 80}
   elif variant != 'short':
@@ -55,10 +61,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
     config.distill.update(recipes.long_tuning(4 * seconds))
     config.distill.vae = shapes.VAE  # *released config*
   if variant == 'chunks':
-    recipes.by_chunks(config, size)
     config.loop.steps = 900
-    config.loop.optimizer.learning_rate = 8e-4  # adapters want more
-    config.distill.critic_optimizer.learning_rate = 1.6e-3
     config.distill.weights.student = shapes.exported('shapes_diagdistill', size)
     config.distill.schedule = {'name': '4322222', 'commit': 'last'}
     # Five clips of a video: every fifth turn learns from a change.
