@@ -6,10 +6,10 @@ Self-Forcing's distribution matching on clips of 21 latents, but each chunk
 sees the first one and the two before it only (S3W9). From the weights that
 `configs/shapes/ode.py` leaves, against the teacher of
 `configs/shapes/teacher.py:small,long`; `configs/shapes/longlive_long.py` goes
-on from it. `sink0`: no sink (S0W12), for comparison. At size `nano` the teacher is
-the causal model, as in `diagdistill.py:nano,chunks`. Source: LongLive, section
-4 and appendix F.1; its `longlive_train_init.yaml` where marked. Its runtime
-has not been measured.
+on from it. `sink0`: no sink (S0W12), for comparison. At size `nano` the
+teacher is the causal model, as in `diagdistill.py:nano,chunks`. Source:
+LongLive, section 4 and appendix F.1; its `longlive_train_init.yaml` where
+marked. Its runtime has not been measured.
 """
 
 from ml_collections import config_dict
