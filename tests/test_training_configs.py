@@ -78,8 +78,10 @@ def test_students_begin_where_pairs_and_models_are(size, variant):
   student = load(f'configs/shapes/ode.py:{size}{variant}')
   causal = load(f'configs/shapes/causal.py:{size}')
   long = load(f'configs/shapes/teacher.py:{size},long')
-  source = causal if variant == ',causal' else long
-  assert pairs.weights == source.workdir
+  source = causal.workdir if variant == ',causal' else long.workdir
+  if (size, variant) == ('nano', ',causal'):
+    source = 'jaxvid/weights/shapes/model'  # The model that ships.
+  assert pairs.weights == source
   assert student.ode.weights == causal.workdir
   assert student.ode.pairs == pairs.target
   assert student.ode.frames <= pairs.frames
@@ -142,7 +144,10 @@ def test_the_chain_fits_together(recipe, arg):
     assert distilled.weights.student == loaded['ode'].export
     assert loaded['ship'].dit == told['export']
     assert 'teacher_long' not in stages
-    teacher = causal
+    assert distilled.weights.critic == causal
+    nano = arg.startswith('nano')  # Its teacher is the model that ships.
+    teacher = 'jaxvid/weights/shapes/model' if nano else causal
+    assert loaded['ode_pairs'].weights == teacher
   assert ('teacher_short' in stages) == arg.startswith('small')
   assert distilled.weights.teacher == teacher
   assert loaded['ode'].ode.weights == causal

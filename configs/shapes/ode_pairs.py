@@ -6,9 +6,10 @@
 
 The default samples whole clips of 21 latents (5 s) with the bidirectional
 teacher of `teacher.py:small,long`. `causal` samples chunk after chunk with
-the causal model of `causal.py:small`, every chunk against the clean ends
-before it; the pairs are then one to one for every chunk. `causvid` keeps the
-time steps of CausVid's student. The prompts are captions of random scenes.
+the causal model of `causal.py:small` (at size `nano`: the one that ships),
+every chunk against the clean ends before it; the pairs are then one to one for
+every chunk. `causvid` keeps the time steps of CausVid's student. The prompts
+are captions of random scenes.
 
 Kept are the latents at every time step that a student of any digits is asked
 at, and the clean end; the solver passes through them exactly. Killed, the job
@@ -31,13 +32,15 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
   if variant not in VARIANTS:
     names = ', '.join(VARIANTS[1:])
     raise UserError(f"no variant '{variant}'; there are {names}")
-  runs = f'runs/shapes/{size}'
   causal = variant == 'causal'
+  weights = f'runs/shapes/{size}/teacher_long'
+  if causal:
+    weights, _ = shapes.causal_teacher(size)
   sampled = presets.CAUSAL if causal else presets.TEACHER
   return config_dict.ConfigDict(
     {
       'task': 'ode_pairs',
-      'weights': f'{runs}/{"causal_teacher" if causal else "teacher_long"}',
+      'weights': weights,
       'tokenizer': shapes.TOKENIZER,
       'height': shapes.PIXELS[size],
       'width': shapes.PIXELS[size],

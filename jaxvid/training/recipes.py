@@ -134,7 +134,10 @@ def by_chunks(config, size: str) -> None:
   """
   config.loop.optimizer.learning_rate = 3e-4
   config.distill.critic_optimizer.learning_rate = 6e-4
-  config.distill.weights.teacher = f'runs/shapes/{size}/causal_teacher'
+  teacher, teacher_dit = shapes.causal_teacher(size)
+  config.distill.weights.teacher = teacher
+  config.distill.weights.critic = f'runs/shapes/{size}/causal_teacher'
+  config.distill.teacher_dit = dataclasses.asdict(teacher_dit)
   config.distill.weights.student = f'runs/shapes/{size}/ode_causal'
   config.distill.data.update(
     {'batch': 8, 'prompts': {'scenes': {'motions': MOTIONS}}}

@@ -67,6 +67,16 @@ def sizes(name: str) -> tuple[DiTConfig, TextConfig]:
   return SIZES[name]
 
 
+def causal_teacher(size: str) -> tuple[str, DiTConfig]:
+  """Weights and sizes of the causal model that teaches students of a size.
+
+  Those of `nano` learn from the model that ships, as Wan2.1 1.3B does from 14B.
+  """
+  if size == 'nano':
+    return exported('shapes', 'small'), sizes('small')[0]
+  return f'runs/shapes/{size}/causal_teacher', sizes(size)[0]
+
+
 def sample_videos(size: str) -> dict[str, Any]:
   """Videos to watch a training of one size by, for its config."""
   side = PIXELS[size] // 8
