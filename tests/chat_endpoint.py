@@ -8,23 +8,30 @@ import threading
 
 
 class Endpoint:
-  """A chat endpoint on this machine that answers in capitals.
+  """A chat endpoint on this machine that answers in capitals, or as told.
 
   Attributes:
     asked: bodies of all requests.
     keys: their keys.
     faults: prompt -> list of (status, headers, body) to give first.
     limit: answer so many, then refuse; for jobs that die halfway.
+    reply: body of a request -> what it answers.
   """
 
   def __init__(self):
     self.asked, self.keys = [], []
     self.faults = collections.defaultdict(list)
+    self.reply = capitals
     self.limit = 10**6
     self.url = ''
 
   def texts(self):
     return [body['messages'][1]['content'] for body in self.asked]
+
+
+def capitals(body):
+  text = body['messages'][1]['content']
+  return f'"{text.upper()}\n"'
 
 
 @contextlib.contextmanager
@@ -41,11 +48,12 @@ def serve():
       body = json.loads(self.rfile.read(int(self.headers['Content-Length'])))
       served.asked.append(body)
       served.keys.append(self.headers.get('Authorization'))
-      text = body['messages'][1]['content']
-      answer = {'choices': [{'message': {'content': f'"{text.upper()}\n"'}}]}
+      content = served.reply(body)
+      answer = {'choices': [{'message': {'content': content}}]}
       status, headers, data = 200, {}, json.dumps(answer)
-      if served.faults[text]:
-        status, headers, data = served.faults[text].pop(0)
+      asked = str(body['messages'][1]['content'])
+      if served.faults[asked]:
+        status, headers, data = served.faults[asked].pop(0)
       elif len(served.asked) > served.limit:
         status, data = 403, '{"error": {"message": "no more money"}}'
       self.send_response(status)

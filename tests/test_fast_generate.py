@@ -13,6 +13,7 @@ from jaxvid.tasks import generate, player
 
 BASE = {
   'prompt': 'a big red circle',
+  'decoder': 'tae',
   'seconds': 1.5,
   'schedule': '1000,500',
   'commit': 'clean',

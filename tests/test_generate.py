@@ -42,6 +42,7 @@ def make(weights, tmp_path):
       prompt='a red circle moves left',
       weights=weights,
       schedule='1',
+      decoder='tae',
       seconds=1.0,
       output=str(tmp_path / 'out' / 'a.mp4'),
     )

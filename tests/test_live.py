@@ -40,6 +40,7 @@ def make(weights, tmp_path):
       weights=weights,
       schedule='1',
       commit='clean',
+      decoder='tae',
       seconds=2.5,
       window=3,
       output=str(tmp_path / f'{name}.mp4'),

@@ -255,7 +255,13 @@ def test_int8_takes_55_percent_at_full_size():
 def test_task_writes_a_bundle_that_loads(tmp_path):
   source = tiny_bundle.write(tmp_path)
   stream = generate.Config(
-    weights=str(source), schedule='1', window=3, sink=0, chunk=3, height=16
+    weights=str(source),
+    decoder='tae',
+    schedule='1',
+    window=3,
+    sink=0,
+    chunk=3,
+    height=16,
   )
   target = tmp_path / 'small'
   config = quantize.Config(

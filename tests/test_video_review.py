@@ -1,11 +1,11 @@
 """Captions by a (stub) vision model, and what two annotators say of them."""
 
 import http.client
-import http.server
 import json
 import math
 import threading
 
+import chat_endpoint
 import numpy as np
 import pytest
 
@@ -48,39 +48,20 @@ def make_target(tmp_path, captions=('', '', '')):
 
 @pytest.fixture
 def endpoint():
-  """A vision model that numbers its answers; `stories` are its alignments."""
+  """A vision model that numbers its answers; `story` is its alignment."""
 
-  class Handler(http.server.BaseHTTPRequestHandler):
-    def log_message(self, *args):
-      pass
+  with chat_endpoint.serve() as served:
 
-    def do_POST(self):
-      length = int(self.headers['Content-Length'])
-      body = json.loads(self.rfile.read(length))
-      server.asked.append(body)
+    def reply(body):
       if body['messages'][0]['content'] == describe.STORY:
-        text = server.story
-      else:
-        text = f'"Scene {len(server.asked)}.\n"'
-      status = 403 if len(server.asked) > server.limit else 200
-      answer = {'choices': [{'message': {'content': text}}]}
-      self.send_response(status)
-      self.end_headers()
-      self.wfile.write(json.dumps(answer).encode())
+        return served.story
+      return f'"Scene {len(served.asked)}.\n"'
 
-  server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
-  server.asked, server.limit = [], 10**6
-  server.story = '```json\n["One.", "Two.", "Three."]\n```'
-  server.config = DescribeConfig(
-    chat=ChatConfig(f'http://127.0.0.1:{server.server_port}/v1', 'stub'),
-    side=32,
-  )
-  thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-  thread.start()
-  yield server
-  server.shutdown()
-  server.server_close()
-  thread.join()
+    served.reply = reply
+    served.story = '```json\n["One.", "Two.", "Three."]\n```'
+    chat = ChatConfig(served.url, 'stub')
+    served.config = DescribeConfig(chat=chat, side=32)
+    yield served
 
 
 def test_chunks_are_described_in_turn_and_aligned(tmp_path, endpoint):

@@ -10,8 +10,8 @@ from typing import Any
 
 from jaxvid.training import shapes
 
-# *ours*: optimiser steps of every training; the student's turn is each 5th.
-STEPS = 400
+# *ours*: optimiser steps of every training; the student's turn is each 3rd.
+STEPS = 600
 # Every teacher is the causal model, every memory the same.
 _DIGITS = 'configs/shapes/diagdistill.py:{size},chunks'
 _FORCED = 'configs/shapes/self_forcing.py:{size},chunks'

@@ -101,13 +101,13 @@ class Config:
   seed: int = 0
   output: str = ''
   upscale: int = 1
-  weights: str = 'shapes'
+  weights: str = 'shapes_diagdistill'
   checkpoint: str = ''
   use_ema: bool | None = None
   lora: str = ''
   lora_alpha: float | None = None
   quantization: Literal['', 'int8', 'w8a8', 'fp8'] = ''
-  decoder: Literal['tae', 'vae'] = 'tae'
+  decoder: Literal['tae', 'vae'] = 'vae'
   decoder_device: int | None = None
   height: int = 0
   width: int = 0
