@@ -117,6 +117,7 @@ def _measure(weights, tmp_path):
 def _generate(weights, target: pathlib.Path, **options):
   config = generate.Config(
     prompt='a red circle',
+    decoder='tae',
     weights=str(weights),
     output=str(target),
     sink=0,
@@ -164,6 +165,10 @@ def test_what_does_not_go_with_restarted_chunks(weights, options, message):
   with pytest.raises(UserError, match=message):
     generate.check(
       generate.Config(
-        prompt='a circle', weights=str(weights), restart=True, **options
+        prompt='a circle',
+        weights=str(weights),
+        decoder='tae',
+        restart=True,
+        **options,
       )
     )

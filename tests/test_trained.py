@@ -86,6 +86,7 @@ def test_the_main_job_warns_once(student, tmp_path, recwarn):
     config = generate.Config(
       prompt='a red circle',
       weights=str(student),
+      decoder='tae',
       schedule=schedule,
       seconds=0.5,
       positions='relative',
