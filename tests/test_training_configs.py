@@ -144,7 +144,8 @@ def test_the_chain_fits_together(recipe, arg):
     assert distilled.weights.student == loaded['ode'].export
     assert loaded['ship'].dit == told['export']
     assert 'teacher_long' not in stages
-    assert distilled.weights.critic == causal
+    # Another critic than the teacher only where their sizes differ.
+    assert (distilled.weights.critic or distilled.weights.teacher) == causal
     nano = arg.startswith('nano')  # Its teacher is the model that ships.
     teacher = 'jaxvid/weights/shapes/model' if nano else causal
     assert loaded['ode_pairs'].weights == teacher

@@ -46,6 +46,9 @@ STAGES = {
   ),
 }  # fmt: skip
 FROM_NOTHING = (6, 32, 6000, 1e-2, 0.5, ('long', 'turns'))
+# What is staggered: see `teacher.py`.
+TEACHER_FORCING = {'forcing': 'teacher', 'chunk': 3, 'staggered': 0.5}
+DIFFUSION_FORCING = {'forcing': 'diffusion', 'chunk': 1}
 
 
 def get_config(arg: str = '') -> config_dict.ConfigDict:
@@ -54,11 +57,15 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
   if stage not in STAGES:
     raise UserError(f"no stage '{stage}'; there are {', '.join(STAGES)}")
   numbers, run, before = STAGES[stage]
-  fresh = size == 'nano' and stage == 'first'
+  fresh = size in shapes.CAUSAL_ONLY and stage == 'first'
   frames, batch, steps, rate, gap, caches = FROM_NOTHING if fresh else numbers
   dit, text = shapes.sizes(size)
   side = shapes.PIXELS[size]
   runs = f'runs/shapes/{size}'
+  start = {'init_from': f'{runs}/{before}'}
+  if fresh:
+    shipped = shapes.exported('shapes', 'small')
+    start = {'init_from': shipped, 'init_only': '^text/'}
   return config_dict.ConfigDict(
     {
       'task': 'train',
@@ -68,10 +75,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
       'loop': {
         'sample_every': 500,
         'steps': steps,
-        'init_from': shapes.exported('shapes', 'small')
-        if fresh
-        else f'{runs}/{before}',
-        'init_only': '^text/' if fresh else '',
+        **start,
         'optimizer': {
           'kind': 'muon',
           'learning_rate': rate,
@@ -86,11 +90,9 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
         'tokenizer': shapes.TOKENIZER,
         'sample': shapes.sample_videos(size),
         'flow': {
-          'forcing': 'diffusion' if fresh else 'teacher',
-          'chunk': 1 if fresh else 3,
+          **(DIFFUSION_FORCING if fresh else TEACHER_FORCING),
           'times': 'uniform',
           'shift': 3.0,
-          'staggered': 0.0 if fresh else 0.5,  # see `teacher.py`
         },
         'data': {
           'latents': ','.join(f'data/latents/{c}_{side}' for c in caches),

@@ -8,7 +8,8 @@ memory, no window). Needs the latents of `configs/shapes/latents.py:long`,
 the weights of `configs/shapes/ode.py` and the teacher of
 `configs/shapes/teacher.py:small,long`. `chunks`: the teacher is the causal
 model, as in `diagdistill.py:small,chunks`, whose start, clips and memory it
-shares. Sources: CausVid; its released config where marked.
+shares (the levels of its start are DiagDistill's then). Sources: CausVid; its
+released config where marked.
 """
 
 from ml_collections import config_dict

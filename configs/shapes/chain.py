@@ -34,80 +34,78 @@ RECIPES = {
 
 
 def get_config(arg: str = '') -> config_dict.ConfigDict:
-  size, recipe, scored, *_ = f'{arg or "small"},,'.split(',')
+  size, recipe, scored = (*(arg or 'small').split(',', 2), '', '')[:3]
   recipe = recipe or 'diagdistill'
   shapes.sizes(size)
   if recipe not in RECIPES:
     raise UserError(f"no recipe '{recipe}'; there are {', '.join(RECIPES)}")
   if scored not in ('', 'chunks'):
     raise UserError(f"no variant '{scored}'; there is 'chunks'")
-  if scored or size == 'nano':
-    return _by_chunks(size, recipe)
-  side, runs = shapes.PIXELS[size], f'runs/shapes/{size}'
-  init = ',causvid' if recipe == 'causvid' else ''
-  ode = f'{runs}/ode{init.replace(",", "_")}'
-  pairs = f'data/pairs/{init[1:] or "teacher"}_{size}'
+  chunks = bool(scored) or size in shapes.CAUSAL_ONLY
+  last = _by_chunks(size, recipe) if chunks else _whole(size, recipe)
+  suffix = '_chunks' if chunks else ''
   return config_dict.ConfigDict(
     {
       'task': 'chain',
-      'workdir': f'{runs}/chain_{recipe}',
-      'stages': [
-        _stage('latents_short', f'latents.py:short,{side}'),
-        _stage('latents_long', f'latents.py:long,{side}'),
-        _stage('latents_turns', f'latents.py:turns,{side}'),
-        _stage('latents_scripts', f'latents.py:scripts,{side}'),
-        *(_teacher(size, stage) for stage in ('short', 'forced', 'refined')),
-        *_causal(size),
-        _teacher(size, 'long'),
-        _stage('ode_pairs', f'ode_pairs.py:{size}{init}', pairs),
-        _stage('ode', f'ode.py:{size}{init}', f'{ode}_run'),
-        {
-          **_stage(recipe, f'{recipe}.py:{size}', f'{runs}/{recipe}'),
-          'overrides': [f'distill.weights.student={ode}'],
-        },
-        _stage('ship', f'ship.py:{size},{recipe}'),
-        _evaluation(size, recipe),
-      ],
+      'workdir': f'runs/shapes/{size}/chain_{recipe}{suffix}',
+      'stages': [*_models(size), *last],
     }
   )
 
 
-def _by_chunks(size: str, recipe: str) -> config_dict.ConfigDict:
-  side, runs = shapes.PIXELS[size], f'runs/shapes/{size}'
-  nothing = size == 'nano'  # What the causal model begins with.
-  stages = ('short', 'forced', 'refined')
-  return config_dict.ConfigDict(
+def _models(size: str) -> list[dict]:
+  """Cached latents and, from those, the causal model."""
+  side = shapes.PIXELS[size]
+  short, teachers = [], []
+  if size not in shapes.CAUSAL_ONLY:
+    short = ['short']
+    teachers = [_teacher(size, s) for s in ('short', 'forced', 'refined')]
+  return [
+    *(
+      _stage(f'latents_{length}', f'latents.py:{length},{side}')
+      for length in (*short, 'long', 'turns', 'scripts')
+    ),
+    *teachers,
+    *_causal(size),
+  ]
+
+
+def _whole(size: str, recipe: str) -> list[dict]:
+  """A student of a teacher of whole clips."""
+  runs, init = f'runs/shapes/{size}', ''
+  if recipe == 'causvid':
+    init = 'causvid'
+  ode = '_'.join(filter(None, (f'{runs}/ode', init)))
+  arg = ','.join(filter(None, (size, init)))
+  pairs = f'data/pairs/{init or "teacher"}_{size}'
+  return [
+    _teacher(size, 'long'),
+    _stage('ode_pairs', f'ode_pairs.py:{arg}', pairs),
+    _stage('ode', f'ode.py:{arg}', f'{ode}_run'),
     {
-      'task': 'chain',
-      'workdir': f'{runs}/chain_{recipe}_chunks',
-      'stages': [
-        *(
-          ()
-          if nothing
-          else (_stage('latents_short', f'latents.py:short,{side}'),)
-        ),
-        _stage('latents_long', f'latents.py:long,{side}'),
-        _stage('latents_turns', f'latents.py:turns,{side}'),
-        _stage('latents_scripts', f'latents.py:scripts,{side}'),
-        *(() if nothing else (_teacher(size, stage) for stage in stages)),
-        *_causal(size),
-        _stage(
-          'ode_pairs',
-          f'ode_pairs.py:{size},causal',
-          f'data/pairs/causal_{size}',
-        ),
-        _stage('ode', f'ode.py:{size},causal', f'{runs}/ode_causal_run'),
-        {
-          **_stage(
-            recipe, f'{recipe}.py:{size},chunks', f'{runs}/{recipe}_chunks'
-          ),
-          'overrides': [f'export={shapes.exported(f"shapes_{recipe}", size)}'],
-        },
-        _stage('ship', f'ship.py:{size},{recipe}'),
-        _evaluation(size, recipe, (3, 9, 'relative')),
-      ],
-    }
-  )
+      **_stage(recipe, f'{recipe}.py:{size}', f'{runs}/{recipe}'),
+      'overrides': [f'distill.weights.student={ode}'],
+    },
+    _stage('ship', f'ship.py:{size},{recipe}'),
+    _evaluation(size, recipe),
+  ]
+
+
+def _by_chunks(size: str, recipe: str) -> list[dict]:
+  """A student of the causal model."""
+  runs, name = f'runs/shapes/{size}', f'{recipe}_chunks'
+  pairs = f'data/pairs/causal_{size}'
+  export = shapes.exported(f'shapes_{recipe}', size)
+  return [
+    _stage('ode_pairs', f'ode_pairs.py:{size},causal', pairs),
+    _stage('ode', f'ode.py:{size},causal', f'{runs}/ode_causal_run'),
+    {
+      **_stage(recipe, f'{recipe}.py:{size},chunks', f'{runs}/{name}'),
+      'overrides': [f'export={export}'],
+    },
+    _stage('ship', f'ship.py:{size},{recipe}'),
+    _evaluation(size, recipe, (3, 9, 'relative')),
+  ]
 
 
 def _causal(size: str) -> list[dict]:

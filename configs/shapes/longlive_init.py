@@ -15,7 +15,7 @@ marked. Its runtime has not been measured.
 from ml_collections import config_dict
 
 from jaxvid.errors import UserError
-from jaxvid.training import recipes
+from jaxvid.training import recipes, shapes
 
 
 def get_config(arg: str = '') -> config_dict.ConfigDict:
@@ -25,7 +25,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
   name = '_'.join(filter(None, ('longlive_init', variant)))
   config = config_dict.ConfigDict(recipes.shapes_student(size, name))
   config.distill.update(recipes.longlive())
-  if size == 'nano':
+  if size in shapes.CAUSAL_ONLY:
     recipes.by_chunks(config, size)
   if variant:
     config.distill.update({'sink': 0, 'window': 12})

@@ -40,7 +40,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
     {'steps': 1000}  # *ours*; *paper*: 3,000 for 60 s
   )
   config.distill.update(recipes.longlive())
-  by_chunks = size == 'nano' or variant == 'chunks'
+  by_chunks = size in shapes.CAUSAL_ONLY or variant == 'chunks'
   if by_chunks:
     recipes.by_chunks(config, size)
   start = 'longlive_init_sink0' if variant == 'sink0' else 'longlive_init'

@@ -21,7 +21,7 @@ from ml_collections import config_dict
 
 from jaxvid.errors import UserError
 from jaxvid.tasks import presets
-from jaxvid.training import shapes
+from jaxvid.training import recipes, shapes
 
 VARIANTS = ('', 'causal', 'causvid')
 
@@ -60,6 +60,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
       'chunk': 3,  # *paper*
       'clips': 1024,  # *ours*; *released config*: 1,500 (CausVid)
       'shard': 64,
-      'batch': 16,
+      'batch': 32 if causal else 16,
+      'prompts': {'scenes': {'motions': recipes.MOTIONS}} if causal else {},
     }
   )

@@ -136,8 +136,10 @@ def by_chunks(config, size: str) -> None:
   config.distill.critic_optimizer.learning_rate = 6e-4
   teacher, teacher_dit = shapes.causal_teacher(size)
   config.distill.weights.teacher = teacher
-  config.distill.weights.critic = f'runs/shapes/{size}/causal_teacher'
-  config.distill.teacher_dit = dataclasses.asdict(teacher_dit)
+  if teacher_dit != shapes.sizes(size)[0]:
+    # The critic has the student's size, so it cannot begin as the teacher.
+    config.distill.weights.critic = f'runs/shapes/{size}/causal_teacher'
+    config.distill.teacher_dit = dataclasses.asdict(teacher_dit)
   config.distill.weights.student = f'runs/shapes/{size}/ode_causal'
   config.distill.data.update(
     {'batch': 8, 'prompts': {'scenes': {'motions': MOTIONS}}}
