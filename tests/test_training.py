@@ -317,6 +317,8 @@ def test_a_stage_takes_a_part_of_the_weights_before(tmp_path):
   assert same(part['ffn_0'], first['ffn_0'])
   assert same(part['ffn_2'], fresh['ffn_2'])
   assert not same(part['ffn_0'], fresh['ffn_0'])
+  with pytest.raises(UserError, match='init_from, which is not given'):
+    toy.settings(1, init_only='^ffn_0/')
   nothing = {**start, 'init_only': '^other'}
   with pytest.raises(UserError, match='finds nothing'):
     loop.train(toy.settings(1, **nothing), still, tmp_path / 'none')

@@ -76,6 +76,8 @@ class LoopConfig:
         raise UserError(f'{name} must be >= 1, not {getattr(self, name)}')
     if not 0 <= self.ema_decay < 1:
       raise UserError(f'ema_decay must be in [0, 1), not {self.ema_decay}')
+    if self.init_only and not self.init_from:
+      raise UserError('init_only takes a part of init_from, which is not given')
     try:
       re.compile(self.init_only)
     except re.error as error:
@@ -271,18 +273,17 @@ def _start(settings, task, method, manager, mesh):
 def _some(settings: LoopConfig, given: Params, fresh: Params) -> Params:
   """`fresh` but for what `init_only` finds, which comes from `given`."""
   leaves = {
-    meshes.leaf_name(path): leaf
+    name: leaf
     for path, leaf in jax.tree.leaves_with_path(given)
+    if re.search(settings.init_only, name := meshes.leaf_name(path))
   }
-  found = [name for name in leaves if re.search(settings.init_only, name)]
-  if not found:
+  if not leaves:
     raise UserError(
       f'init_only={settings.init_only!r} finds nothing in {settings.init_from}'
     )
 
   def pick(path, leaf):
-    name = meshes.leaf_name(path)
-    return leaves.get(name, leaf) if name in found else leaf
+    return leaves.get(meshes.leaf_name(path), leaf)
 
   return jax.tree.map_with_path(pick, fresh)
 
