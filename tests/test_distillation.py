@@ -202,6 +202,29 @@ def test_a_chunk_is_scored_behind_the_clean_ones_before_it(folder):
   ]  # fmt: skip
 
 
+@pytest.mark.parametrize('history', ['self', 'teacher'])
+def test_chunks_are_scored_behind_what_the_student_saw(folder, history):
+  real = DistillData(latents='somewhere', batch=2)
+  config = make_config(folder, scored='chunks', history=history, data=real)
+  student = distillation.part(config.weights.student, 'dit', True)
+  latents = jax.random.normal(jax.random.key(0), (2, 4, 4, 4, 4))
+  text = jax.random.normal(jax.random.key(1), (2, 32, 8))
+  texts = scores.Texts(text, text)
+
+  @jax.jit
+  def make(latents):
+    inputs = None, texts, latents
+    return clips.make_clip(
+      config, None, student, inputs, jax.random.key(2), False
+    )
+
+  clip = make(latents)
+  np.testing.assert_array_equal(
+    clip.past, latents if history == 'teacher' else clip.x
+  )
+  assert jnp.abs(clip.x - latents).max() > 0.1
+
+
 def test_a_frame_before_the_clip_becomes_its_first_latent(folder):
   still, unit = (0.0,) * 4, (1.0,) * 4
   codec = vae.VAEConfig(
