@@ -4,7 +4,7 @@
 
 Trains one student of random digits whose chunks are single latents; the other
 one is that of `components.py` with seed 0. Curves are by 3 latents for both.
-Captions are the same, noise is not: it is drawn chunk by chunk. Took 12
+Captions are the same, noise is not: it is drawn chunk by chunk. Took 16
 minutes on one of two busy CPU cores, without the training that it shares.
 """
 
