@@ -1,5 +1,7 @@
 """Errors and warnings that speak to the person at the keyboard."""
 
+import re
+
 
 class UserError(Exception):
   """Bad input, said in one clear line.
@@ -17,3 +19,13 @@ class UserNotice(UserWarning):
   The command line prints the message as one line. Everywhere else it is a
   Python warning like any other.
   """
+
+
+def check_regex(name: str, value: str) -> None:
+  """A setting that must be a regular expression; UserError if it is none."""
+  try:
+    re.compile(value)
+  except re.error as error:
+    raise UserError(
+      f'{name}={value!r} is no regular expression: {error}'
+    ) from None

@@ -120,6 +120,27 @@ def _extend(config, frozen, gradient):
   return run
 
 
+def test_prompts_change_to_and_fro(config):
+  settings = config(long=LongConfig(latents=28, every=2), scan=False)
+  frozen = distillation.frozen(settings)
+  student = distillation.load(settings)['dit']
+  run = jax.jit(_extend(settings, frozen, False))
+  count = long_tuning.clip_count(settings)
+  video, batch, told = long_tuning.empty(settings), make_batch(), []
+  for i in range(count + 1):
+    video, _, texts = run(student, video, batch, jax.random.key(i))
+    told.append(np.asarray(texts.prompt))
+    if i == 0:
+      first = video
+  assert 1 <= first.switch <= 2 and count == 6
+  for i, prompt in enumerate(told[:count]):
+    odd = i >= first.switch and (i - int(first.switch)) // 2 % 2 == 0
+    expected = first.follow if odd else first.prompt
+    np.testing.assert_array_equal(prompt, expected)
+  assert video.clip == 1  # The next begins with its own prompt again.
+  np.testing.assert_array_equal(told[-1], first.prompt)
+
+
 @pytest.mark.parametrize('kv_gradient', [False, True])
 def test_videos_are_those_of_inference(config, kv_gradient):
   """The same noise, the same switch, across clips; twice in a row."""
@@ -139,7 +160,7 @@ def test_videos_are_those_of_inference(config, kv_gradient):
       first = video
     if i == 1:
       end = video
-      np.testing.assert_array_equal(texts.prompt, video.follow)
+      np.testing.assert_array_equal(texts.prompt, first.follow)
   assert first.switch == 1 and first.clip == 1 and end.chunk == 5
   assert video.clip == 1  # The third begins another video.
   assert clip.mask.all() and made[0].mask.all()
@@ -289,7 +310,9 @@ def test_impossible_choices_are_refused(config, changes, words):
     config(**changes)
 
 
-@pytest.mark.parametrize('changes', [{'overlap': 0}, {'switches': 1.5}])
+@pytest.mark.parametrize(
+  'changes', [{'overlap': 0}, {'switches': 1.5}, {'every': -1}]
+)
 def test_impossible_lengths_are_refused(changes):
   with pytest.raises(UserError, match=r'long\.'):
     LongConfig(**changes)

@@ -131,3 +131,25 @@ def test_the_chain_fits_together(size, seconds):
     assert config.stream.schedule == distill.schedule.name
   assert after.stream.seconds == 240.0 and after.window == 10
   assert loaded['measure_switch'].clips == 512
+
+
+def test_the_chain_of_the_student_that_ships_fits_together():
+  chain = load('configs/shapes/longlive_chain.py:small,chunks')
+  stages = {stage.name: stage for stage in chain.stages}
+  loaded = {
+    name: load(stage.config, stage.overrides) for name, stage in stages.items()
+  }
+  teacher, long = loaded['init'], loaded['long']
+  for name in ('init', 'long'):
+    assert stages[name].outputs == (loaded[name].workdir,)
+  assert long.distill.weights.teacher == teacher.workdir
+  made = {loaded[n].target for n in stages if n.startswith('latents_')}
+  assert made == set(teacher.diffusion.data.latents.split(','))
+  assert loaded['ship'].dit == long.export
+  assert loaded['ship'].target == 'jaxvid/weights/shapes_longlive'
+  for name, weights in (('', 'longlive'), ('_before', 'diagdistill')):
+    for what in ('long', 'switch'):
+      stream = loaded[f'measure_{what}{name}'].stream
+      assert stream.weights == f'shapes_{weights}'
+      assert stream.schedule == long.distill.schedule.name
+      assert stream.commit == long.distill.schedule.commit

@@ -211,7 +211,7 @@ def test_follow_up_changes_exactly_one_thing():
     here = scene_lib.positions(changed, np.array([0]))
     assert gap(there, here, 64).max() < 1e-6
     kinds.add(change.attribute)
-  assert kinds == set(script.CHANGES)
+  assert kinds == set(scene_lib.CHANGES)
 
 
 @pytest.mark.parametrize('split', ['train', 'heldout'])
@@ -227,7 +227,7 @@ def test_everything_changes_about_as_often(split):
     assert before.caption != after.caption and after.start == 81
     old, new = fields(before.scene), fields(after.scene)
     seen.update({key[1] for key in old if old[key] != new[key]} - {'phase'})
-  names = set(script.CHANGES)
+  names = set(scene_lib.CHANGES)
   if split == 'heldout':
     names.remove('speed')  # It holds both speeds of no combination.
   assert names <= set(seen) and min(seen[name] for name in names) > 15, seen

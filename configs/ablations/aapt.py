@@ -9,8 +9,8 @@ against three, gradient through keys and values against all of it, one score
 per clip and a warm-up by distribution matching (AAD-1: more motion), and
 training at 64 px tested at 80 and 128 (the nearest to 1.15 and 2 times the
 side that whole tokens allow). Clips start from the true first frame. Needs the
-causal model of `configs/shapes/causal.py:nano` and, for the warm-up, the
-teacher of `teacher.py:nano,long`. Its runtime has not been measured.
+causal model of `configs/shapes/causal.py:nano`; the teacher of the warm-up is
+the one that ships. Its runtime has not been measured.
 """
 
 from ml_collections import config_dict

@@ -6,8 +6,9 @@
 
 Not in AAPT: a remedy against videos that hardly move (AAD-1). The generator
 of `aapt_consistency.py:small` rolls out from real first frames; the
-bidirectional model of `teacher.py:small,long` scores it. The student's turn is
-each 5th step. Its runtime has not been measured.
+bidirectional model of `teacher.py:small,long` scores it; at size `nano`, which
+has none, the one that ships. The student's turn is each 5th step. Its runtime
+has not been measured.
 """
 
 from ml_collections import config_dict

@@ -1,8 +1,9 @@
-"""Trains a chunk-causal model in three stages, from a teacher or from nothing.
+"""Trains a chunk-causal model in stages, from a teacher or from nothing.
 
   python -m jaxvid.main --config=configs/shapes/causal.py:small,first
   python -m jaxvid.main --config=configs/shapes/causal.py:small,long
   python -m jaxvid.main --config=configs/shapes/causal.py:small
+  python -m jaxvid.main --config=configs/shapes/causal.py:small,switches
   python -m jaxvid.main --config=configs/shapes/causal.py:nano,first
 
 `first` starts from the averaged weights of `teacher.py:small,refined` and
@@ -18,6 +19,9 @@ Chunks of 3 latents are denoised against the clean chunks before them (teacher
 forcing); `--config.diffusion.flow.forcing=diffusion` shows them noisy ones.
 What the shipped weights took: docs/model_card.md.
 
+`switches` goes on from these with the changes that are learnt last
+(`latents.py:switches`); it teaches LongLive's student (`longlive_long.py`).
+
 `nano`, the size of the ablations, has no teacher to start from: its `first`
 stage takes the text encoder of the shipped model, frozen, and the transformer
 from nothing. Every latent has a noise level of its own and sees those before
@@ -32,7 +36,7 @@ from jaxvid.errors import UserError
 from jaxvid.training import shapes
 
 # Latent frames, batch, steps, peak learning rate, chance of a gap, caches, run
-# and the one it starts from.
+# and the one it starts from; '': the weights that were written.
 STAGES = {
   'first': (
     (6, 32, 1500, 5e-3, 0.0, ('short',)), 'causal_first', 'teacher_refined',
@@ -43,6 +47,10 @@ STAGES = {
   'turns': (
     (12, 16, 2400, 3e-3, 0.5, ('long', 'turns', 'scripts')), 'causal_teacher',
     'causal_long',
+  ),
+  'switches': (
+    (12, 16, 1200, 2e-3, 0.5, ('long', 'turns', 'scripts', 'switches')),
+    'causal_switches', '',
   ),
 }  # fmt: skip
 FROM_NOTHING = (6, 32, 6000, 1e-2, 0.5, ('long', 'turns'))
@@ -62,7 +70,8 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
   dit, text = shapes.sizes(size)
   side = shapes.PIXELS[size]
   runs = f'runs/shapes/{size}'
-  start = {'init_from': f'{runs}/{before}'}
+  last = shapes.exported('shapes', size)
+  start = {'init_from': f'{runs}/{before}' if before else last}
   if fresh:
     shipped = shapes.exported('shapes', 'small')
     start = {'init_from': shipped, 'init_only': '^text/'}
@@ -70,7 +79,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
     {
       'task': 'train',
       'workdir': f'{runs}/{run}',
-      'export': shapes.exported('shapes', size) if stage == 'turns' else '',
+      'export': last if stage == 'turns' else '',
       'export_dtype': 'float16',
       'loop': {
         'sample_every': 500,

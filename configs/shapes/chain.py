@@ -23,13 +23,14 @@ Its runtime has not been measured.
 from ml_collections import config_dict
 
 from jaxvid.errors import UserError
-from jaxvid.training import shapes
+from jaxvid.training import recipes, shapes
 
 # Recipe -> how its student is sampled.
+WHOLE_CLIP = {'sink': 0, 'window': 21, 'positions': 'absolute'}
 RECIPES = {
-  'diagdistill': ('4322222', 'last', 3, 9, 'relative'),
-  'self_forcing': ('self_forcing', 'clean', 0, 21, 'absolute'),
-  'causvid': ('causvid', 'clean', 0, 21, 'absolute'),
+  'diagdistill': ('4322222', 'last', recipes.SHORT_MEMORY),
+  'self_forcing': ('self_forcing', 'clean', WHOLE_CLIP),
+  'causvid': ('causvid', 'clean', WHOLE_CLIP),
 }
 
 
@@ -104,7 +105,7 @@ def _by_chunks(size: str, recipe: str) -> list[dict]:
       'overrides': [f'export={export}'],
     },
     _stage('ship', f'ship.py:{size},{recipe}'),
-    _evaluation(size, recipe, (3, 9, 'relative')),
+    _evaluation(size, recipe, recipes.SHORT_MEMORY),
   ]
 
 
@@ -132,19 +133,16 @@ def _teacher(size: str, stage: str) -> dict:
   )
 
 
-def _evaluation(size: str, recipe: str, memory: tuple = ()) -> dict:
+def _evaluation(size: str, recipe: str, memory: dict | None = None) -> dict:
   """1,024 held-out captions, sampled as the student was trained."""
-  schedule, commit, *own = RECIPES[recipe]
-  sink, window, positions = memory or own
+  schedule, commit, own = RECIPES[recipe]
   bundle = f'runs/shapes/{size}/bundles/{recipe}'
   settings = {
     'stream.weights': f'shapes_{recipe}' if size == 'small' else bundle,
     'stream.schedule': schedule,
     'stream.commit': commit,
     'stream.guidance': 1.0,
-    'stream.sink': sink,
-    'stream.window': window,
-    'stream.positions': positions,
+    **{f'stream.{key}': value for key, value in (memory or own).items()},
     'output': f'runs/shapes/{size}/{recipe}_report.json',
   }
   return {

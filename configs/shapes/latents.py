@@ -5,6 +5,7 @@
   python -m jaxvid.main --config=configs/shapes/latents.py:scripts
   python -m jaxvid.main --config=configs/shapes/latents.py:scripts_long
   python -m jaxvid.main --config=configs/shapes/latents.py:turns
+  python -m jaxvid.main --config=configs/shapes/latents.py:switches
 
 The encoder is final when the VAE's `video` stage is, so caching need not wait
 for its decoder: `--config.vae=runs/vae_frozen`.
@@ -13,7 +14,9 @@ for its decoder: `--config.vae=runs/vae_frozen`.
 `scripts`: 5 s in two shots, the second changes one thing. `scripts_long`: 45
 latents (177 frames, 11 s) in three shots, the third returns to the scene of
 the first. Clips of scripts have one caption per chunk, others eight wordings.
-`turns`: 5 s of one thing that circles or pulses.
+`turns`: 5 s of one thing that circles or pulses. `switches`: as `scripts`, with
+more of the changes that are learnt last: of motion, above all to pulsing, and
+of size.
 Another size of the picture: `latents.py:short,128`. The folder is
 `data/latents/<length>_<size>`. Stopped with Ctrl-C or killed, the job
 goes on with the next shard of 512 clips; asking for more `--config.clips`
@@ -23,6 +26,7 @@ later adds shards, and a training may start as soon as one is there.
 from ml_collections import config_dict
 
 from jaxvid.errors import UserError
+from jaxvid.training import recipes
 
 # Frames and clips of each length.
 LENGTHS = {
@@ -31,10 +35,24 @@ LENGTHS = {
   'scripts': (81, 1_024),
   'scripts_long': (177, 512),
   'turns': (81, 1_536),
+  'switches': (81, 2_048),
 }
 # Single objects in the motions that are learnt last.
 TURNS = {'counts': (1.0,), 'motions': ('orbit', 'orbit', 'grow')}
-SCRIPTS = {'scripts': ('follow_up', 2), 'scripts_long': ('returning', 3)}
+SCRIPTS = {
+  'scripts': ('follow_up', 2),
+  'scripts_long': ('returning', 3),
+  'switches': ('follow_up', 2),
+}
+# What scenes show where a cache is about something.
+SCENES = {
+  'turns': TURNS,
+  'switches': {
+    'counts': (0.8, 0.15, 0.05),
+    'motions': recipes.MOTIONS,
+    'changes': recipes.CHANGES,
+  },
+}
 
 
 def get_config(arg: str = '') -> config_dict.ConfigDict:
@@ -60,7 +78,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
       'seed': list(LENGTHS).index(length),
       'scenes': {
         'counts': (0.7, 0.2, 0.1),
-        **(TURNS if length == 'turns' else {}),
+        **SCENES.get(length, {}),
         'height': int(pixels),
         'width': int(pixels),
       },

@@ -2,12 +2,16 @@
 
   python -m jaxvid.main --config=configs/shapes/longlive_chain.py:small
   python -m jaxvid.main --config=configs/shapes/longlive_chain.py:small,240
+  python -m jaxvid.main --config=configs/shapes/longlive_chain.py:small,chunks
 
 Trains stage 1 and streaming long tuning of 60 s (or 240 s), makes a bundle of
 the student, and measures streams of 240 s before and after long tuning and
 512 changes of the caption. Begins with the student that
-`configs/shapes/chain.py:small` with `--config.stop=ode` leaves. Stopped or
-killed, the same command goes on. Reports are
+`configs/shapes/chain.py:small` with `--config.stop=ode` leaves.
+
+`chunks` makes the student that ships: the causal model that ships learns more
+changes of the caption and teaches the DiagDistill student, which is measured
+before and after. Stopped or killed, the same command goes on. Reports are
 `runs/shapes/<size>/longlive_*_report.json`. Its runtime has not been measured.
 """
 
@@ -16,50 +20,89 @@ from ml_collections import config_dict
 from jaxvid.errors import UserError
 from jaxvid.training import shapes
 
+VARIANTS = ('', '60', '240', 'chunks')
+
 
 def get_config(arg: str = '') -> config_dict.ConfigDict:
-  size, _, seconds = (arg or 'small').partition(',')
-  if seconds not in ('', '60', '240'):
-    raise UserError(f"no length '{seconds}'; there are 60 and 240")
+  size, _, variant = (arg or 'small').partition(',')
+  if variant not in VARIANTS:
+    names = ', '.join(VARIANTS[1:])
+    raise UserError(f"no variant '{variant}'; there are {names}")
   shapes.sizes(size)
-  name = 'longlive_240' if seconds == '240' else 'longlive'
+  chunks = variant == 'chunks'
+  name = 'longlive_240' if variant == '240' else 'longlive'
   runs = f'runs/shapes/{size}'
-  bundle = f'{runs}/bundles/{name}' if size != 'small' else f'shapes_{name}'
-  before = {
-    'stream.weights': f'{runs}/longlive_init_weights',
-    'parts.tokenizer': shapes.TOKENIZER,
-    'parts.decoder': shapes.VAE,
-  }
-  variant = f',{seconds}' if seconds else ''
+  run = f'{runs}/longlive_chunks' if chunks else f'{runs}/{name}'
+  if chunks:
+    before = {'stream.weights': _bundle(size, 'diagdistill')}
+    ticks = {}
+  else:
+    before = {
+      'stream.weights': f'{runs}/longlive_init_weights',
+      'parts.tokenizer': shapes.TOKENIZER,
+      'parts.decoder': shapes.VAE,
+    }
+    ticks = {'stream.schedule': 'self_forcing', 'stream.commit': 'clean'}
+  after = {'stream.weights': _bundle(size, name), **ticks}
+  before |= ticks
   return config_dict.ConfigDict(
     {
       'task': 'chain',
-      'workdir': f'{runs}/chain_{name}',
+      'workdir': f'{runs}/chain_{name}' + ('_chunks' if chunks else ''),
       'stages': [
-        {
-          'name': 'init',
-          'config': f'configs/shapes/longlive_init.py:{size}',
-          'outputs': [f'{runs}/longlive_init'],
-        },
+        *(_teacher(size) if chunks else _stage_one(size)),
         {
           'name': 'long',
-          'config': f'configs/shapes/longlive_long.py:{size}{variant}',
-          'outputs': [f'{runs}/{name}'],
+          'config': f'configs/shapes/longlive_long.py:{size},{variant}',
+          'outputs': [run],
+          'overrides': [f'export={shapes.exported(f"shapes_{name}", size)}'],
         },
         {'name': 'ship', 'config': f'configs/shapes/ship.py:{size},{name}'},
-        _measured('long', {'stream.weights': bundle}, f'{runs}/{name}_long'),
-        _measured(
-          'switch', {'stream.weights': bundle}, f'{runs}/{name}_switch'
-        ),
-        _measured('long', before, f'{runs}/longlive_init_long', '_before'),
+        _measured('long', after, f'{run}_long'),
+        _measured('switch', after, f'{run}_switch'),
+        _measured('long', before, f'{run}_before_long', '_before'),
+        _measured('switch', before, f'{run}_before_switch', '_before'),
       ],
     }
   )
 
 
+def _stage_one(size: str) -> list[dict]:
+  return [
+    {
+      'name': 'init',
+      'config': f'configs/shapes/longlive_init.py:{size}',
+      'outputs': [f'runs/shapes/{size}/longlive_init'],
+    }
+  ]
+
+
+def _teacher(size: str) -> list[dict]:
+  side = shapes.PIXELS[size]
+  return [
+    *(
+      {
+        'name': f'latents_{name}',
+        'config': f'configs/shapes/latents.py:{name},{side}',
+      }
+      for name in ('long', 'turns', 'scripts', 'switches')
+    ),
+    {
+      'name': 'init',
+      'config': f'configs/shapes/causal.py:{size},switches',
+      'outputs': [f'runs/shapes/{size}/causal_switches'],
+    },
+  ]
+
+
+def _bundle(size: str, name: str) -> str:
+  if size == 'small':
+    return f'shapes_{name}'
+  return f'runs/shapes/{size}/bundles/{name}'
+
+
 def _measured(what: str, settings: dict, output: str, suffix: str = '') -> dict:
-  ticks = {'stream.schedule': 'self_forcing', 'stream.commit': 'clean'}
-  settings = {**settings, **ticks, 'output': f'{output}_report.json'}
+  settings = {**settings, 'output': f'{output}_report.json'}
   return {
     'name': f'measure_{what}{suffix}',
     'config': f'configs/evaluate/longlive.py:{what}',

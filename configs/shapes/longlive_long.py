@@ -9,10 +9,11 @@ thing of every scene changes once, and the memory is made anew for the new
 caption. Adapters alone are trained, of student and critic. Goes on from
 `configs/shapes/longlive_init.py`.
 
-`chunks` tunes the student of `diagdistill.py:small,chunks` with its schedule:
-the chunks of a clip are scored behind those before them, in clips of 12
-latents, by the causal model, which has seen captions change. Its videos are
-12 s long. At size `nano` all are scored like that.
+`chunks` tunes the student that ships (`diagdistill.py:small,chunks`) with its
+schedule: the chunks of a clip are scored behind those before them, in clips of
+12 latents, by a causal model that has seen many captions change
+(`causal.py:small,switches`). Captions change to and fro, about every 7 s. At
+size `nano` all are scored like that, by the causal model that ships.
 
 For comparison: `short` (clips of 5 s, each from its beginning), `naive` (whole
 videos of 60 s at once, scored as one; its memory grows with them), `full` (all
@@ -61,10 +62,13 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
     config.distill.update(recipes.long_tuning(4 * seconds))
     config.distill.vae = shapes.VAE  # *released config*
   if variant == 'chunks':
-    config.loop.steps = 900
+    config.loop.steps = 1200
     config.distill.weights.student = shapes.exported('shapes_diagdistill', size)
     config.distill.schedule = {'name': '4322222', 'commit': 'last'}
-    # Five clips of a video: every fifth turn learns from a change.
-    config.distill.long.latents = 48
+    # Every third turn learns from a change.
+    config.distill.long.every = 3
+    config.distill.data.prompts.scenes.changes = recipes.CHANGES
     config.distill.generator_every = 2
+    if size not in shapes.CAUSAL_ONLY:
+      config.distill.weights.teacher = f'runs/shapes/{size}/causal_switches'
   return config

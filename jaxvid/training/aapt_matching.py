@@ -46,6 +46,8 @@ class MatchingConfig(AAPTConfig):
   Attributes:
     teacher: weights of the bidirectional text-to-video teacher; the critic
       starts from them.
+    teacher_dit: sizes of both; None = the generator's, without the channels
+      that show it frames.
     guidance: its weight w in u + w (c - u).
     negative: its prompt u.
     score: noise levels and form of the scores.
@@ -54,6 +56,7 @@ class MatchingConfig(AAPTConfig):
   """
 
   teacher: str
+  teacher_dit: DiTConfig | None = None
   guidance: float = 4.0
   negative: str = ''
   score: DMDConfig = dataclasses.field(default_factory=DMDConfig)
@@ -71,8 +74,9 @@ class MatchingConfig(AAPTConfig):
 
   @property
   def judge_dit(self) -> DiTConfig:
-    """Sizes of teacher and critic: without further input channels."""
-    return dataclasses.replace(self.dit, in_dim=self.dit.out_dim)
+    """Sizes of teacher and critic."""
+    own = dataclasses.replace(self.dit, in_dim=self.dit.out_dim)
+    return self.teacher_dit or own
 
   @property
   def judge_network(self) -> DiT:

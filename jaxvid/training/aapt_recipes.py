@@ -86,6 +86,9 @@ def shapes_stage(size: str, stage: str) -> dict[str, Any]:
     }
   elif stage == 'matching':
     own |= _matching(f'{runs}/teacher_long')
+    if size in shapes.CAUSAL_ONLY:  # A larger one teaches it.
+      own['teacher'] = shapes.exported('shapes_teacher', 'small')
+      own['teacher_dit'] = dataclasses.asdict(shapes.sizes('small')[0])
     # The teacher's clips all have this length.
     own['stages'] = [{'sources': [_clips(side, (21,), 8)]}]
   elif stage in EXTENSIONS:

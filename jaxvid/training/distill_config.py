@@ -72,8 +72,10 @@ class LongConfig:
   Attributes:
     latents: longest video; a clip that would pass it begins another one.
     overlap: chunks of the clip before that the teacher sees again, unscored.
-    switches: share of the videos whose prompt changes, once, where a clip
-      begins; which clip is drawn evenly.
+    switches: share of the videos whose prompt changes where a clip begins;
+      which clip is drawn evenly.
+    every: clips from that change to the next, back to the first prompt, and so
+      on to and fro; 0: it changes once (LongLive).
     cache: what becomes of the memory then, as `stream.switch.SwitchConfig`.
     kv_gradient: keys and values of the new clip carry gradient; otherwise
       each chunk learns from its own exit tick alone.
@@ -82,6 +84,7 @@ class LongConfig:
   latents: int = 240
   overlap: int = 1
   switches: float = 1.0
+  every: int = 0
   cache: Literal['recache', 'keep', 'none'] = 'recache'
   kv_gradient: bool = False
 
@@ -90,6 +93,8 @@ class LongConfig:
       raise UserError(f'long.switches must be 0 to 1, not {self.switches}')
     if self.overlap < 1:
       raise UserError(f'long.overlap must be >= 1, not {self.overlap}')
+    if self.every < 0:
+      raise UserError(f'long.every must be >= 0, not {self.every}')
 
 
 @dataclasses.dataclass(frozen=True)

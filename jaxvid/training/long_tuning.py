@@ -52,7 +52,7 @@ class Video:
     memory: past keys and values, as older weights made them.
     past: latents that a re-cache needs.
     prompt: encoded, `[B, text_len, text_dim]`.
-    follow: the prompt after the switch.
+    follow: the prompt after the next switch.
     negative: the teacher's negative prompt `[1, text_len, text_dim]`.
     key: of the noise, as numbers.
     chunk: chunks so far.
@@ -139,7 +139,8 @@ def restarted(
   texts = jax.lax.stop_gradient(texts).astype(jnp.float32)
   own, share_key, when_key = jax.random.split(key, 3)
   count = clip_count(config)
-  when = jax.random.randint(when_key, (), 1, max(count, 2))
+  last = min(config.long.every or count, count - 1)
+  when = jax.random.randint(when_key, (), 1, max(last, 1) + 1)
   changes = jax.random.uniform(share_key) < config.long.switches
   changes &= count > 1
   return jax.tree.map(jnp.zeros_like, video).replace(
@@ -188,8 +189,9 @@ def extend(
     video,
   )
   fresh = video.clip == 0
-  prompt = jnp.where(video.clip >= video.switch, video.follow, video.prompt)
-  state, past = _begun(config, student, video, prompt)
+  video, changed = _told(config, video)
+  prompt = video.prompt
+  state, past = _begun(config, student, video, changed)
   depth = rollout.depths(depth_key, config.rollout)
   start = state.memory
   state, past, first, new = _made(
@@ -210,13 +212,28 @@ def extend(
   return _after(config, video, state, past, both, clean), clip, texts
 
 
-def _begun(config: DistillConfig, student, video: Video, prompt):
+def _told(config: DistillConfig, video: Video) -> tuple[Video, jax.Array]:
+  """The videos with the prompt that is on, and whether it is another one."""
+  assert config.long is not None
+  changed = video.clip == video.switch
+  every = config.long.every
+  again = video.clip + every if every else NEVER
+  prompt, follow = video.prompt, video.follow
+  video = video.replace(
+    prompt=jnp.where(changed, follow, prompt),
+    follow=jnp.where(changed, prompt, follow),
+    switch=jnp.where(changed, again, video.switch),
+  )
+  return video, changed
+
+
+def _begun(config: DistillConfig, student, video: Video, changed: jax.Array):
   """The stream with the prompt that is on, and its latents."""
   assert config.long is not None
   settings = config.student
   student = jax.lax.stop_gradient(student)
   key = jax.random.wrap_key_data(video.key)
-  state = stream.init(settings, student, prompt, key)
+  state = stream.init(settings, student, video.prompt, key)
   text = state.text
   state = state.replace(memory=video.memory, chunk=video.chunk)
 
@@ -230,7 +247,7 @@ def _begun(config: DistillConfig, student, video: Video, prompt):
     return state, past
 
   return jax.lax.cond(
-    video.clip == video.switch,
+    changed,
     change,
     lambda state, past: (state, past),
     state,

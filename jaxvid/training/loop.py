@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from jaxvid.errors import UserError
+from jaxvid.errors import UserError, check_regex
 from jaxvid.parallel import mesh as meshes
 from jaxvid.training import checkpoint, report
 from jaxvid.training.optimizer import OptimizerConfig
@@ -78,12 +78,7 @@ class LoopConfig:
       raise UserError(f'ema_decay must be in [0, 1), not {self.ema_decay}')
     if self.init_only and not self.init_from:
       raise UserError('init_only takes a part of init_from, which is not given')
-    try:
-      re.compile(self.init_only)
-    except re.error as error:
-      raise UserError(
-        f'init_only={self.init_only!r} is no regular expression: {error}'
-      ) from None
+    check_regex('init_only', self.init_only)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxvid.errors import UserError
+from jaxvid.errors import UserError, check_regex
 from jaxvid.parallel.mesh import leaf_name
 
 # Every linear layer of the blocks: ten per block, as LongLive has it.
@@ -45,12 +45,7 @@ class LoRAConfig:
   def __post_init__(self):
     if self.rank < 1:
       raise UserError(f'lora.rank must be >= 1, not {self.rank}')
-    try:
-      re.compile(self.targets)
-    except re.error as error:
-      raise UserError(
-        f'lora.targets={self.targets!r} is no regular expression: {error}'
-      ) from error
+    check_regex('lora.targets', self.targets)
 
   @property
   def scale(self) -> float:

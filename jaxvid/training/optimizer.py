@@ -9,7 +9,7 @@ import jax
 import optax
 import optax.contrib
 
-from jaxvid.errors import UserError
+from jaxvid.errors import UserError, check_regex
 
 KINDS = ('adamw', 'muon', 'rmsprop')
 SCHEDULES = ('cosine', 'constant', 'linear', 'step')
@@ -67,12 +67,7 @@ class OptimizerConfig:
       )
     if self.learning_rate <= 0:
       raise UserError(f'learning_rate must be > 0, not {self.learning_rate}')
-    try:
-      re.compile(self.frozen)
-    except re.error as error:
-      raise UserError(
-        f'frozen={self.frozen!r} is no regular expression: {error}'
-      ) from error
+    check_regex('frozen', self.frozen)
     if self.warmup_steps < 0:
       raise UserError(f'warmup_steps must be >= 0, not {self.warmup_steps}')
 

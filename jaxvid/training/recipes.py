@@ -123,6 +123,15 @@ MOTIONS = (
   'left', 'right', 'up', 'down', 'bounce', 'orbit', 'orbit', 'grow', 'grow',
   'still',
 )  # fmt: skip
+# What changes at a switch; the first three are learnt last.
+CHANGES = (
+  'motion', 'motion', 'motion', 'size', 'size', 'shape', 'shape', 'colour',
+  'speed', 'tone', 'shading',
+)  # fmt: skip
+
+
+# In which a causal student streams without end.
+SHORT_MEMORY = {'sink': 3, 'window': 9, 'positions': 'relative'}
 
 
 def by_chunks(config, size: str) -> None:
@@ -146,9 +155,7 @@ def by_chunks(config, size: str) -> None:
   )
   config.distill.update(
     {
-      'sink': 3,
-      'window': 9,
-      'positions': 'relative',
+      **SHORT_MEMORY,
       'scored': 'chunks',
       # As long as the clips that the causal model learned from.
       'rollout': {'chunks': 4, 'gradient_chunks': 4},

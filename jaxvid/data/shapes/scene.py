@@ -43,6 +43,8 @@ TONES = {
   'brown': (58, 38, 24),
 }
 SHADINGS = ('plain', 'shaded', 'striped')
+# What may differ from shot to shot of a script.
+CHANGES = ('colour', 'shape', 'size', 'motion', 'speed', 'tone', 'shading')
 PANS = ('none', 'left', 'right')
 PAN_SPEED = 0.4
 STRIPE = 16.0  # Units from stripe to stripe, about.
@@ -125,7 +127,8 @@ class SceneSettings:
   `counts` are the weights of 1, 2, 3, ... objects. The limit on hiding is
   checked over `horizon` frames; 160 frames are a whole period of every scene
   in a square picture, hence for ever. `split` is 'train' (without the held-out
-  combinations of `is_heldout`), 'heldout' (only those) or 'all'.
+  combinations of `is_heldout`), 'heldout' (only those) or 'all'. What is named
+  twice is drawn twice as often; `changes` are those of scripts.
   """
 
   counts: tuple[float, ...] = (0.6, 0.25, 0.15)
@@ -136,6 +139,7 @@ class SceneSettings:
   speeds: tuple[str, ...] = tuple(SPEEDS)
   tones: tuple[str, ...] = tuple(TONES)
   shadings: tuple[str, ...] = SHADINGS
+  changes: tuple[str, ...] = CHANGES
   pan_probability: float = 0.1
   height: int = 64
   width: int = 64
@@ -144,6 +148,8 @@ class SceneSettings:
 
   def __post_init__(self):
     _check('split', self.split, ('train', 'heldout', 'all'))
+    for name in self.changes:
+      _check('change', name, CHANGES)
 
 
 def is_heldout(shape: str, colour: str, motion: str, speed: str) -> bool:

@@ -13,7 +13,6 @@ from jaxvid.data.shapes.scene import Object, Scene, SceneSettings
 from jaxvid.errors import UserError
 
 KINDS = ('single', 'follow_up', 'returning')
-CHANGES = ('colour', 'shape', 'size', 'motion', 'speed', 'tone', 'shading')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,14 +47,16 @@ def single(scene: Scene, caption: str, frames: int) -> Script:
   return Script((Shot(0, caption, scene),), frames)
 
 
-def _choices(obj: Object, attribute: str) -> tuple[str, ...]:
+def _choices(
+  obj: Object, attribute: str, settings: SceneSettings
+) -> tuple[str, ...]:
   """Values that leave everything but this attribute as it is."""
   if attribute == 'speed':
     return () if obj.motion == 'still' else tuple(scene_lib.SPEEDS)
   if attribute == 'motion':
     # A still object has no speed to keep, a grown one would jump back.
     fixed = obj.motion in ('still', 'grow')
-    return () if fixed else tuple(m for m in scene_lib.MOTIONS if m != 'still')
+    return () if fixed else tuple(m for m in settings.motions if m != 'still')
   return {
     'colour': tuple(scene_lib.COLOURS),
     'shape': scene_lib.SHAPES,
@@ -73,7 +74,9 @@ def _change_object(obj: Object, attribute: str, new: str) -> Object:
   return dataclasses.replace(obj, **{attribute: new}, phase=phase)
 
 
-def _changes(scene: Scene, attribute: str) -> list[tuple[Scene, Change]]:
+def _changes(
+  scene: Scene, attribute: str, settings: SceneSettings
+) -> list[tuple[Scene, Change]]:
   """Every scene in which this attribute alone has another value."""
   result = []
   if attribute in ('tone', 'shading'):
@@ -91,7 +94,7 @@ def _changes(scene: Scene, attribute: str) -> list[tuple[Scene, Change]]:
   else:
     taken = {obj.colour for obj in scene.objects}
     for i, obj in enumerate(scene.objects):
-      for new in _choices(obj, attribute):
+      for new in _choices(obj, attribute, settings):
         if attribute == 'colour' and new in taken:
           continue
         objects = list(scene.objects)
@@ -130,8 +133,8 @@ def follow_up(
     settings: the split and the size of the picture.
     frame: of `scene` at which the change happens.
     style: of the caption (`captions.caption`).
-    attribute: what changes, of `CHANGES`; by default any is as likely, as far
-      as the scene and the split allow it.
+    attribute: what changes, of `scene.CHANGES`; by default any of
+      `settings.changes`, as far as the scene and the split allow it.
 
   Returns:
     The new scene, whose frame 0 is `frame` of the old one; its caption; what
@@ -144,8 +147,8 @@ def follow_up(
   settings = settings or SceneSettings()
   scene = scene_lib.rebase(scene, frame, settings.height, settings.width)
   before = captions_lib.caption(scene, style)
-  for name in [attribute] if attribute else rng.permutation(CHANGES):
-    proposals = _changes(scene, str(name))
+  for name in [attribute] if attribute else rng.permutation(settings.changes):
+    proposals = _changes(scene, str(name), settings)
     for i in rng.permutation(len(proposals)):
       changed, change = proposals[i]
       text = captions_lib.caption(changed, style)
@@ -201,7 +204,7 @@ def sample_script(
       if i % 30 == 0:
         # What changes is drawn before the scene: in the held-out split most
         # scenes allow another size or background alone, none another speed.
-        names = [str(name) for name in rng.choice(CHANGES, shots - 1)]
+        names = [str(name) for name in rng.choice(settings.changes, shots - 1)]
       try:
         rest = _follow_ups(first, starts[1:], names, rng, settings, style)
       except UserError:  # Another scene, told in another way.
