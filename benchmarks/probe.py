@@ -1,11 +1,14 @@
 """How often the shapes-world probe reads real renders right.
 
   python benchmarks/probe.py [clips] [frames]
+  python benchmarks/probe.py scripts [count]
 
 Draws `clips` (500) clips of `frames` (81) frames with one, two and three
 objects, sharp and as a small autoencoder of about 30 dB would return them,
 and prints the share of right readings, the error of the speed in px/frame
-and the time per clip.
+and the time per clip. `scripts` draws videos of 10 s in which one thing changes
+and prints what a perfect model would reach in
+`configs/evaluate/longlive.py:switch`.
 """
 
 import sys
@@ -14,10 +17,10 @@ import time
 import numpy as np
 from scipy import ndimage
 
-from jaxvid.data.shapes import render
+from jaxvid.data.shapes import captions, render, script
 from jaxvid.data.shapes import scene as scene_lib
 from jaxvid.data.shapes.scene import SceneSettings
-from jaxvid.evaluation import probe
+from jaxvid.evaluation import findings, probe
 
 # Standard deviations of blur (px) and noise (8-bit levels).
 SPOILT = {'sharp': (0.0, 0.0), 'mild': (0.7, 4.0), 'hard': (1.2, 8.0)}
@@ -65,7 +68,31 @@ def measure(clips, frames, objects, kind):
   )
 
 
+def measure_scripts(count):
+  """One line: shares of changes that show, and of the rest that stays."""
+  settings = SceneSettings(
+    counts=(1.0, 0.0, 0.0), split='heldout', pan_probability=0.0
+  )
+  found = []
+  for i in range(count):
+    rng = np.random.default_rng((1, 1, i))
+    drawn = script.sample_script(rng, 'follow_up', 161, settings, shots=2)
+    before, after = drawn.shots
+    said = captions.parse(before.caption), captions.parse(after.caption)
+    if None not in said:
+      video = script.render_script(drawn)
+      shot = after.start, said[1]
+      found.append(findings.after_switch(video, said[0], shot))
+  for name in ('met', 'stayed'):
+    values = [f[name] for f in found if not np.isnan(f[name])]
+    share = 100 * np.mean(values)
+    print(f'{name} {share:.1f} % of {len(values)} scripts', flush=True)
+
+
 def main(clips=500, frames=81):
+  if clips == 'scripts':
+    measure_scripts(int(frames))
+    return
   for kind in SPOILT:
     for objects in (1, 2, 3):
       measure(int(clips), int(frames), objects, kind)

