@@ -12,8 +12,10 @@ caption. Adapters alone are trained, of student and critic. Goes on from
 `chunks` tunes the student that ships (`diagdistill.py:small,chunks`) with its
 schedule: the chunks of a clip are scored behind those before them, in clips of
 12 latents, by a causal model that has seen many captions change
-(`causal.py:small,switches`). Captions change to and fro, about every 7 s. At
-size `nano` all are scored like that, by the causal model that ships.
+(`causal.py:small,switches`). Captions change to and fro, about every 4 s, and
+all weights are trained, which here helps more than adapters do
+(docs/longlive.md). At size `nano` all are scored like that, by the causal model
+that ships.
 
 For comparison: `short` (clips of 5 s, each from its beginning), `naive` (whole
 videos of 60 s at once, scored as one; its memory grows with them), `full` (all
@@ -48,7 +50,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
   config.distill.weights.student = f'runs/shapes/{size}/{start}_weights'
   if variant == 'sink0':
     config.distill.update({'sink': 0, 'window': 12})
-  if variant != 'full':
+  if variant not in ('full', 'chunks'):
     # *ours*: the share of all weights that rank 256 is at 1.3B (a quarter).
     rank = shapes.sizes(size)[0].dim // 6
     config.distill.lora = {'rank': rank, 'alpha': float(rank)}
@@ -62,11 +64,10 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
     config.distill.update(recipes.long_tuning(4 * seconds))
     config.distill.vae = shapes.VAE  # *released config*
   if variant == 'chunks':
-    config.loop.steps = 1200
+    config.loop.steps = 3000
     config.distill.weights.student = shapes.exported('shapes_diagdistill', size)
     config.distill.schedule = {'name': '4322222', 'commit': 'last'}
-    # Every third turn learns from a change.
-    config.distill.long.every = 3
+    config.distill.long.every = 2  # Every second turn learns from a change.
     config.distill.data.prompts.scenes.changes = recipes.CHANGES
     config.distill.generator_every = 2
     if size not in shapes.CAUSAL_ONLY:
