@@ -1,5 +1,6 @@
 """AAPT's recipes fit each other, and the published values are in them."""
 
+import functools
 import math
 
 import jax
@@ -11,6 +12,7 @@ from jaxvid.errors import UserError
 from jaxvid.models.dit import AAPT_8B, DiT
 from jaxvid.objectives import gan
 from jaxvid.tasks import ablate, presets
+from jaxvid.training import aapt_matching, checkpoint, distillation
 
 STAGES = ('adapt', 'consistency', 'adversarial')
 
@@ -42,6 +44,16 @@ def test_stages_start_where_the_one_before_ended(size):
       assert own.judge.weights == run and own.extensions == 1
   _, five = section(f'configs/shapes/aapt_long.py:{size},5')
   assert five.extensions == 5 and five.weights == start
+
+
+def test_nano_is_warmed_up_by_the_teacher_that_ships():
+  _, own = section('configs/shapes/aapt_matching.py:nano')
+  assert own.judge_dit != own.dit
+  shapes = jax.eval_shape(
+    functools.partial(aapt_matching.init, own), jax.random.key(0)
+  )
+  teacher = distillation.part(own.teacher, 'dit', own.scan)
+  checkpoint.check_tree(teacher, shapes['critic'], own.teacher)
 
 
 def test_published_values_are_those_of_the_supplement():

@@ -233,6 +233,24 @@ def test_everything_changes_about_as_often(split):
   assert names <= set(seen) and min(seen[name] for name in names) > 15, seen
 
 
+def test_settings_weigh_what_changes():
+  settings = SceneSettings(
+    counts=(1.0,), motions=('left', 'grow', 'grow'), changes=('motion', 'size')
+  )
+  seen = collections.Counter()
+  for seed in range(60):
+    rng = np.random.default_rng(seed)
+    before, after = script.sample_script(
+      rng, 'follow_up', 81, settings, shots=2
+    ).shots
+    old, new = fields(before.scene), fields(after.scene)
+    seen.update({key[1] for key in old if old[key] != new[key]} - {'phase'})
+    assert after.scene.objects[0].motion in ('left', 'grow')
+  assert set(seen) == {'motion', 'size'}
+  with pytest.raises(UserError, match='change'):
+    SceneSettings(changes=('weather',))
+
+
 def test_script_is_continuous_where_only_a_colour_changes():
   rng = np.random.default_rng(2)
   for _ in range(40):
