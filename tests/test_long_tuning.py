@@ -14,7 +14,7 @@ from test_distillation import FLOW, folder, make_config, make_method  # noqa: F4
 from jaxvid.convert import rules as names
 from jaxvid.data import loaders
 from jaxvid.data.prompt_sources import PromptConfig
-from jaxvid.data.shapes import captions
+from jaxvid.data.shapes import captions, scene
 from jaxvid.data.tokenizer import Tokenizer
 from jaxvid.diffusion.describe import Spec
 from jaxvid.errors import UserError
@@ -283,6 +283,10 @@ def test_prompts_come_in_pairs(tmp_path):
   for i in range(3):
     before, after = map(captions.parse, source[i])
     assert before != after and len(before.objects) == len(after.objects)
+  # Nothing that stands still can move otherwise.
+  stuck = scene.SceneSettings(motions=('still',), changes=('motion',))
+  with pytest.raises(UserError, match='no scene in which anything changes'):
+    prompt_sources.open_pairs(PromptConfig(scenes=stuck))[0][0]
   lines = tmp_path / 'a.txt', tmp_path / 'b.txt'
   lines[0].write_text('one\ntwo\n')
   lines[1].write_text('three\nfour\n')

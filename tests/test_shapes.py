@@ -247,8 +247,14 @@ def test_settings_weigh_what_changes():
     seen.update({key[1] for key in old if old[key] != new[key]} - {'phase'})
     assert after.scene.objects[0].motion in ('left', 'grow')
   assert set(seen) == {'motion', 'size'}
-  with pytest.raises(UserError, match='change'):
+  with pytest.raises(UserError, match='weather'):
     SceneSettings(changes=('weather',))
+  with pytest.raises(UserError, match='must name some'):
+    SceneSettings(changes=())
+  # Caches that are older than this setting stay valid where it says nothing.
+  assert 'changes' in settings.content(True)
+  assert 'changes' not in settings.content(False)
+  assert 'changes' not in SceneSettings().content(True)
 
 
 def test_script_is_continuous_where_only_a_colour_changes():

@@ -77,14 +77,17 @@ class ShapesPairs(ShapesPrompts):
 
   def __getitem__(self, index: int) -> list[str]:
     rng = np.random.default_rng((self.seed, int(index)))
-    while True:
+    for _ in range(900):
       scene = scene_lib.sample_scene(rng, self.settings)
       style = int(rng.integers(2**31))
       try:
         _, after, _ = script.follow_up(scene, rng, self.settings, style=style)
       except UserError:
-        continue  # A crowded scene that allows no change.
+        continue  # A scene that allows no such change.
       return [captions_lib.caption(scene, style), after]
+    raise UserError(
+      'found no scene in which anything changes; look at prompts.scenes'
+    )
 
 
 @dataclasses.dataclass(frozen=True)

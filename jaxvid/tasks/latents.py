@@ -150,6 +150,7 @@ def make_source(
 def _settings(config: Config, source) -> dict:
   """What decides the content of the cache, the weights apart."""
   settings = dataclasses.asdict(config)
+  settings['scenes'] = config.scenes.content(bool(config.script))
   # The first four change no latent.
   unused = {'vae', 'target', 'clips', 'batch', 'videos', 'split', 'per_chunk'}
   if not config.script:

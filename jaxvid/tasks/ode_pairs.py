@@ -155,6 +155,7 @@ def _settings(
     for name in causal:
       del settings[name]
   prompts = dataclasses.asdict(config.prompts)
+  prompts['scenes'] = config.prompts.scenes.content(False)
   if config.prompts.file:
     texts = '\n'.join(text for (text,) in sources[0])
     prompts = {'list': f'{zlib.crc32(texts.encode()):08x}'}

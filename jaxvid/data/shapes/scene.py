@@ -9,6 +9,7 @@ import dataclasses
 import math
 import zlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -148,8 +149,20 @@ class SceneSettings:
 
   def __post_init__(self):
     _check('split', self.split, ('train', 'heldout', 'all'))
+    if not self.changes:
+      raise UserError(f'changes must name some of {", ".join(CHANGES)}.')
     for name in self.changes:
       _check('change', name, CHANGES)
+
+  def content(self, scripts: bool) -> dict[str, Any]:
+    """What decides what a cache of scenes, or of scripts, shows.
+
+    The usual `changes` are left out: there are caches older than that setting.
+    """
+    settings = dataclasses.asdict(self)
+    if not scripts or tuple(self.changes) == CHANGES:
+      del settings['changes']
+    return settings
 
 
 def is_heldout(shape: str, colour: str, motion: str, speed: str) -> bool:
