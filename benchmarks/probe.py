@@ -21,6 +21,7 @@ from jaxvid.data.shapes import captions, render, script
 from jaxvid.data.shapes import scene as scene_lib
 from jaxvid.data.shapes.scene import SceneSettings
 from jaxvid.evaluation import findings, probe
+from jaxvid.tasks import scripted
 
 # Standard deviations of blur (px) and noise (8-bit levels).
 SPOILT = {'sharp': (0.0, 0.0), 'mild': (0.7, 4.0), 'hard': (1.2, 8.0)}
@@ -69,14 +70,9 @@ def measure(clips, frames, objects, kind):
 
 
 def measure_scripts(count):
-  """One line: shares of changes that show, and of the rest that stays."""
-  settings = SceneSettings(
-    counts=(1.0, 0.0, 0.0), split='heldout', pan_probability=0.0
-  )
+  """Two lines: how many changes show, and how much of the rest stays."""
   found = []
-  for i in range(count):
-    rng = np.random.default_rng((1, 1, i))
-    drawn = script.sample_script(rng, 'follow_up', 161, settings, shots=2)
+  for drawn in scripted.drawn('follow_up', 161, 2, 1, count, seed=1):
     before, after = drawn.shots
     said = captions.parse(before.caption), captions.parse(after.caption)
     if None not in said:
@@ -90,13 +86,13 @@ def measure_scripts(count):
 
 
 def main(clips=500, frames=81):
-  if clips == 'scripts':
-    measure_scripts(int(frames))
-    return
   for kind in SPOILT:
     for objects in (1, 2, 3):
       measure(int(clips), int(frames), objects, kind)
 
 
 if __name__ == '__main__':
-  main(*sys.argv[1:])
+  if sys.argv[1:2] == ['scripts']:
+    measure_scripts(*map(int, sys.argv[2:] or [128]))
+  else:
+    main(*sys.argv[1:])

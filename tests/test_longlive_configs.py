@@ -133,7 +133,7 @@ def test_the_chain_fits_together(size, seconds):
   assert loaded['measure_switch'].clips == 512
 
 
-def test_the_chain_of_the_student_that_ships_fits_together():
+def test_the_chain_that_tunes_the_student_of_the_demo_fits_together():
   chain = load('configs/shapes/longlive_chain.py:small,chunks')
   stages = {stage.name: stage for stage in chain.stages}
   loaded = {
@@ -153,3 +153,6 @@ def test_the_chain_of_the_student_that_ships_fits_together():
       assert stream.weights == f'shapes_{weights}'
       assert stream.schedule == long.distill.schedule.name
       assert stream.commit == long.distill.schedule.commit
+  # What teaches at size nano ships: nothing is trained for it.
+  first = load('configs/shapes/longlive_chain.py:nano,chunks').stages[0]
+  assert first.name == 'long'

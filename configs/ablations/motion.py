@@ -46,39 +46,41 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
       'curves': ['pace', 'pixel_speed', 'change', 'motion'],
       'axis': 'raw time step of the memory',
       'arms': arms,
-      'claims': [
-        claim(
-          'Figure 6: more motion with flow loss', 'flow', 'no_flow', 'pace'
-        ),
-        claim('... in the last chunk', 'flow', 'no_flow', 'pace@last'),
-        claim('... as change of the picture', 'flow', 'no_flow', 'change'),
-        claim(
-          'Section 1: few ticks in later chunks attenuate motion',
-          'no_flow_4444444',
-          'no_flow',
-          'pace@last',
-        ),
-        claim(
-          'Section 1: the flow loss makes up for it',
-          'flow, no_flow_4444444',
-          'no_flow, flow_4444444',
-          'pace@last',
-        ),
-        claim(
-          'Appendix E.2: motion of early chunks carries later ones',
-          'flow',
-          'flow_2222222',
-          'pace@last',
-        ),
-        *(
-          claim(
-            f'Section 4.3: noisier memory ({level}) moves less',
-            'flow',
-            f'level_{level}',
-            'pace',
-          )
-          for level in LEVELS[1:]
-        ),
-      ],
+      'claims': _claims(),
     }
   )
+
+
+def _claims() -> list[dict]:
+  return [
+    claim('Figure 6: more motion with flow loss', 'flow', 'no_flow', 'pace'),
+    claim('... in the last chunk', 'flow', 'no_flow', 'pace@last'),
+    claim('... as change of the picture', 'flow', 'no_flow', 'change'),
+    claim(
+      'Section 1: few ticks in later chunks attenuate motion',
+      'no_flow_4444444',
+      'no_flow',
+      'pace@last',
+    ),
+    claim(
+      'Section 1: the flow loss makes up for it',
+      'flow, no_flow_4444444',
+      'no_flow, flow_4444444',
+      'pace@last',
+    ),
+    claim(
+      'Appendix E.2: motion of early chunks carries later ones',
+      'flow',
+      'flow_2222222',
+      'pace@last',
+    ),
+    *(
+      claim(
+        f'Section 4.3: noisier memory ({level}) moves less',
+        'flow',
+        f'level_{level}',
+        'pace',
+      )
+      for level in LEVELS[1:]
+    ),
+  ]

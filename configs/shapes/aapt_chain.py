@@ -15,7 +15,6 @@ videos, a bundle, 1,024 held-out captions that start from a true first frame.
 from ml_collections import config_dict
 
 from jaxvid.errors import UserError
-from jaxvid.tasks import presets
 from jaxvid.training import shapes
 
 
@@ -63,13 +62,11 @@ def _stage(name: str, config: str, *outputs: str) -> dict:
 
 
 def _evaluation(size: str) -> dict:
-  bundle = f'runs/shapes/{size}/bundles/aapt'
-  weights = presets.AAPT['weights'] if size == 'small' else bundle
   return {
     'name': 'evaluate',
     'config': 'configs/evaluate/shapes.py:aapt',
     'overrides': [
-      f'stream.weights={weights}',
+      f'stream.weights={shapes.bundle("aapt", size)}',
       f'output=runs/shapes/{size}/aapt_report.json',
     ],
     'outputs': [f'runs/shapes/{size}/aapt_report.json'],

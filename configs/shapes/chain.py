@@ -136,9 +136,8 @@ def _teacher(size: str, stage: str) -> dict:
 def _evaluation(size: str, recipe: str, memory: dict | None = None) -> dict:
   """1,024 held-out captions, sampled as the student was trained."""
   schedule, commit, own = RECIPES[recipe]
-  bundle = f'runs/shapes/{size}/bundles/{recipe}'
   settings = {
-    'stream.weights': f'shapes_{recipe}' if size == 'small' else bundle,
+    'stream.weights': shapes.bundle(recipe, size),
     'stream.schedule': schedule,
     'stream.commit': commit,
     'stream.guidance': 1.0,

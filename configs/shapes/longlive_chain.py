@@ -9,9 +9,9 @@ the student, and measures streams of 240 s before and after long tuning and
 512 changes of the caption. Begins with the student that
 `configs/shapes/chain.py:small` with `--config.stop=ode` leaves.
 
-`chunks` makes the student that ships: the causal model that ships learns more
-changes of the caption and teaches the DiagDistill student, which is measured
-before and after. Stopped or killed, the same command goes on. Reports are
+`chunks` tunes the DiagDistill student instead: the causal model learns more
+changes of the caption and teaches it (at size `nano` the one that ships does,
+as it is). Stopped or killed, the same command goes on. Reports are
 `runs/shapes/<size>/longlive_*_report.json`. Its runtime has not been measured.
 """
 
@@ -34,7 +34,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
   runs = f'runs/shapes/{size}'
   run = f'{runs}/longlive_chunks' if chunks else f'{runs}/{name}'
   if chunks:
-    before = {'stream.weights': _bundle(size, 'diagdistill')}
+    before = {'stream.weights': shapes.bundle('diagdistill', size)}
     ticks = {}
   else:
     before = {
@@ -43,7 +43,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
       'parts.decoder': shapes.VAE,
     }
     ticks = {'stream.schedule': 'self_forcing', 'stream.commit': 'clean'}
-  after = {'stream.weights': _bundle(size, name), **ticks}
+  after = {'stream.weights': shapes.bundle(name, size), **ticks}
   before |= ticks
   return config_dict.ConfigDict(
     {
@@ -58,10 +58,8 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
           'overrides': [f'export={shapes.exported(f"shapes_{name}", size)}'],
         },
         {'name': 'ship', 'config': f'configs/shapes/ship.py:{size},{name}'},
-        _measured('long', after, f'{run}_long'),
-        _measured('switch', after, f'{run}_switch'),
-        _measured('long', before, f'{run}_before_long', '_before'),
-        _measured('switch', before, f'{run}_before_switch', '_before'),
+        *_measured('', after, run, ('ship',)),
+        *_measured('_before', before, run, () if chunks else ('init',)),
       ],
     }
   )
@@ -78,6 +76,8 @@ def _stage_one(size: str) -> list[dict]:
 
 
 def _teacher(size: str) -> list[dict]:
+  if size in shapes.CAUSAL_ONLY:
+    return []
   side = shapes.PIXELS[size]
   return [
     *(
@@ -95,17 +95,17 @@ def _teacher(size: str) -> list[dict]:
   ]
 
 
-def _bundle(size: str, name: str) -> str:
-  if size == 'small':
-    return f'shapes_{name}'
-  return f'runs/shapes/{size}/bundles/{name}'
-
-
-def _measured(what: str, settings: dict, output: str, suffix: str = '') -> dict:
-  settings = {**settings, 'output': f'{output}_report.json'}
-  return {
-    'name': f'measure_{what}{suffix}',
-    'config': f'configs/evaluate/longlive.py:{what}',
-    'overrides': [f'{key}={value}' for key, value in settings.items()],
-    'needs': ('init',) if suffix else ('ship',),
-  }
+def _measured(name: str, stream: dict, run: str, needs: tuple) -> list[dict]:
+  """Streams of 240 s, and changes of the caption."""
+  return [
+    {
+      'name': f'measure_{what}{name}',
+      'config': f'configs/evaluate/longlive.py:{what}',
+      'overrides': [
+        *(f'{key}={value}' for key, value in stream.items()),
+        f'output={run}{name}_{what}_report.json',
+      ],
+      'needs': needs,
+    }
+    for what in ('long', 'switch')
+  ]

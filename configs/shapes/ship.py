@@ -19,9 +19,9 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
   name = name or 'diagdistill'
   shapes.sizes(size)
   side = shapes.PIXELS[size]
-  target = f'jaxvid/weights/shapes_{name}'
-  if size != 'small':
-    target = f'runs/shapes/{size}/bundles/{name}'
+  target = shapes.bundle(name, size)
+  if size == 'small':
+    target = f'jaxvid/weights/{target}'
   return config_dict.ConfigDict(
     {
       'task': 'ship',

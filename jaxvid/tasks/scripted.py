@@ -49,19 +49,10 @@ def stories(
     count: number of scripts.
     seed: of all of them.
   """
-  if objects not in (1, 2, 3):
-    raise UserError(f'objects must be 1, 2 or 3, not {objects}')
   frames, latents = generate.count_frames(config)
-  settings = scene_lib.SceneSettings(
-    split='heldout' if objects == 1 else 'all',
-    counts=tuple(float(n + 1 == objects) for n in range(objects)),
-    pan_probability=0.0,
-  )
   starts = data.chunk_starts(latents, config.chunk)
   told = []
-  for i in range(count):
-    rng = np.random.default_rng((seed, objects, i))
-    script = script_lib.sample_script(rng, kind, frames, settings, shots)
+  for script in drawn(kind, frames, shots, objects, count, seed):
     owner = script_lib.shot_of(script, starts)
     specs = [captions_lib.parse(shot.caption) for shot in script.shots]
     if None in specs:
@@ -77,6 +68,22 @@ def stories(
       )
     )
   return told
+
+
+def drawn(
+  kind: str, frames: int, shots: int, objects: int, count: int, seed: int
+) -> Iterator[script_lib.Script]:
+  """The scripts behind `stories`, whose arguments these are."""
+  if objects not in (1, 2, 3):
+    raise UserError(f'objects must be 1, 2 or 3, not {objects}')
+  settings = scene_lib.SceneSettings(
+    split='heldout' if objects == 1 else 'all',
+    counts=tuple(float(n + 1 == objects) for n in range(objects)),
+    pan_probability=0.0,
+  )
+  for i in range(count):
+    rng = np.random.default_rng((seed, objects, i))
+    yield script_lib.sample_script(rng, kind, frames, settings, shots)
 
 
 def clips(

@@ -142,17 +142,7 @@ def method(config: MatchingConfig, negative, settings: LoopConfig) -> Method:
       opt_state={name: tx.init(params[name]) for name, tx in txs.items()},
     )
 
-  def learn(state, name, loss):
-    value, grads = jax.value_and_grad(loss)(state.params[name])
-    updates, opt = txs[name].update(
-      grads, state.opt_state[name], state.params[name]
-    )
-    new = optax.apply_updates(state.params[name], updates)
-    state = state.replace(
-      params={**state.params, name: new},
-      opt_state={**state.opt_state, name: opt},
-    )
-    return state, (value, optax.tree.norm(grads))
+  learn = functools.partial(_learn, txs)
 
   def update(state, frozen, batch, key):
     text = student.encode(config, frozen, batch['ids'], batch['mask'])
@@ -183,11 +173,8 @@ def method(config: MatchingConfig, negative, settings: LoopConfig) -> Method:
     state, (value, norm) = jax.lax.cond(due, turn, wait, state)
     roll_key, loss_key = jax.random.split(critic_key)
     _, video = run(roll_key)
-    state, (critic, critic_norm) = learn(
-      state,
-      'critic',
-      functools.partial(critic_loss, config, texts, video, loss_key),
-    )
+    loss = functools.partial(critic_loss, config, texts, video, loss_key)
+    state, (critic, critic_norm) = learn(state, 'critic', loss)
     metrics = {
       'loss': critic,
       'student_loss': value,
@@ -197,6 +184,20 @@ def method(config: MatchingConfig, negative, settings: LoopConfig) -> Method:
     return state.replace(step=state.step + 1), metrics
 
   return Method(create, update)
+
+
+def _learn(txs, state: TrainState, name: str, loss):
+  """One step of one network; the loss, and the norm of its gradient."""
+  value, grads = jax.value_and_grad(loss)(state.params[name])
+  updates, opt = txs[name].update(
+    grads, state.opt_state[name], state.params[name]
+  )
+  new = optax.apply_updates(state.params[name], updates)
+  state = state.replace(
+    params={**state.params, name: new},
+    opt_state={**state.opt_state, name: opt},
+  )
+  return state, (value, optax.tree.norm(grads))
 
 
 def _roll(config: MatchingConfig, params, text, real, key):

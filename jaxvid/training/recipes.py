@@ -123,12 +123,12 @@ MOTIONS = (
   'left', 'right', 'up', 'down', 'bounce', 'orbit', 'orbit', 'grow', 'grow',
   'still',
 )  # fmt: skip
-# What changes at a switch; the first three are learnt last.
+# What changes at a switch: motions, sizes and shapes, which are learnt last,
+# more often.
 CHANGES = (
   'motion', 'motion', 'motion', 'size', 'size', 'shape', 'shape', 'colour',
   'speed', 'tone', 'shading',
 )  # fmt: skip
-
 
 # In which a causal student streams without end.
 SHORT_MEMORY = {'sink': 3, 'window': 9, 'positions': 'relative'}

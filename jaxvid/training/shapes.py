@@ -91,3 +91,10 @@ def exported(bundle: str, size: str) -> str:
   if size == 'small':
     return f'jaxvid/weights/{bundle}/model'
   return f'runs/shapes/{size}/{bundle}'
+
+
+def bundle(name: str, size: str) -> str:
+  """Weights of `ship.py`, as tasks take them: a packaged name or a folder."""
+  if size == 'small':
+    return f'shapes_{name}'
+  return f'runs/shapes/{size}/bundles/{name}'
