@@ -153,6 +153,9 @@ def test_the_chain_that_tunes_the_student_of_the_demo_fits_together():
       assert stream.weights == f'shapes_{weights}'
       assert stream.schedule == long.distill.schedule.name
       assert stream.commit == long.distill.schedule.commit
+  adapters = load('configs/shapes/longlive_long.py:small,chunks_lora').distill
+  assert long.distill.lora is None and adapters.lora is not None
+  assert adapters.weights == long.distill.weights
   # What teaches at size nano ships: nothing is trained for it.
   first = load('configs/shapes/longlive_chain.py:nano,chunks').stages[0]
   assert first.name == 'long'

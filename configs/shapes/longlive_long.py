@@ -13,8 +13,8 @@ caption. Adapters alone are trained, of student and critic. Goes on from
 schedule: the chunks of a clip are scored behind those before them, in clips of
 12 latents, by a causal model that has seen many captions change
 (`causal.py:small,switches`). Captions change to and fro, about every 4 s, and
-all weights are trained, which here helps more than adapters do
-(docs/longlive.md). At size `nano` all are scored like that, by the causal model
+all weights are trained, which here helps more than adapters do (`chunks_lora`,
+docs/longlive.md). At size `nano` all are scored like that, by the causal model
 that ships.
 
 For comparison: `short` (clips of 5 s, each from its beginning), `naive` (whole
@@ -29,7 +29,8 @@ from ml_collections import config_dict
 from jaxvid.errors import UserError
 from jaxvid.training import recipes, shapes
 
-VARIANTS = ('', '60', '240', 'chunks', 'short', 'naive', 'full', 'sink0')
+CHUNKS = ('chunks', 'chunks_lora')
+VARIANTS = ('', '60', '240', *CHUNKS, 'short', 'naive', 'full', 'sink0')
 
 
 def get_config(arg: str = '') -> config_dict.ConfigDict:
@@ -43,7 +44,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
     {'steps': 1000}  # *ours*; *paper*: 3,000 for 60 s
   )
   config.distill.update(recipes.longlive())
-  by_chunks = size in shapes.CAUSAL_ONLY or variant == 'chunks'
+  by_chunks = size in shapes.CAUSAL_ONLY or variant in CHUNKS
   if by_chunks:
     recipes.by_chunks(config, size)
   start = 'longlive_init_sink0' if variant == 'sink0' else 'longlive_init'
@@ -63,7 +64,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
     seconds = 240 if variant == '240' else 60
     config.distill.update(recipes.long_tuning(4 * seconds))
     config.distill.vae = shapes.VAE  # *released config*
-  if variant == 'chunks':
+  if variant in CHUNKS:
     config.loop.steps = 3000
     config.distill.weights.student = shapes.exported('shapes_diagdistill', size)
     config.distill.schedule = {'name': '4322222', 'commit': 'last'}
