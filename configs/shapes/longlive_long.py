@@ -13,8 +13,8 @@ caption. Adapters alone are trained, of student and critic. Goes on from
 schedule: the chunks of a clip are scored behind those before them, in clips of
 12 latents, by a causal model that has seen many captions change
 (`causal.py:small,switches`). Captions change to and fro, about every 4 s, and
-all weights are trained, which here helps more than adapters do (`chunks_lora`,
-docs/longlive.md). At size `nano` all are scored like that, by the causal model
+all weights are trained; `chunks_lora` has adapters. What came of both:
+docs/longlive.md. At size `nano` all are scored like that, by the causal model
 that ships.
 
 For comparison: `short` (clips of 5 s, each from its beginning), `naive` (whole
