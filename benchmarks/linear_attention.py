@@ -9,8 +9,8 @@ what the memory weighs: sums are as large as ever, a window grows with its
 latents. Rounds alternate between the memories. Not measured on a GPU.
 """
 
+import argparse
 import dataclasses
-import sys
 import time
 
 import jax
@@ -25,7 +25,16 @@ WINDOWS = {'S3W9': (3, 9), 'S0W21': (0, 21), 'S0W42': (0, 42)}
 ROUNDS = 9
 
 
-def main(size: str = 'small', height: int = 0, width: int = 0) -> None:
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('size', nargs='?', default='small')
+  parser.add_argument('height', nargs='?', type=int, default=0)
+  parser.add_argument('width', nargs='?', type=int, default=0)
+  flags = parser.parse_args()
+  measure(flags.size, flags.height, flags.width)
+
+
+def measure(size: str, height: int, width: int) -> None:
   """Times all memories of one size of network."""
   bundle = random_bundle.make(size)
   height, width = height or bundle.size[0], width or bundle.size[1]
@@ -68,5 +77,4 @@ def main(size: str = 'small', height: int = 0, width: int = 0) -> None:
 
 
 if __name__ == '__main__':
-  sizes, numbers = sys.argv[1:2] or ['small'], map(int, sys.argv[2:4])
-  main(*sizes, *numbers)
+  main()

@@ -9,6 +9,7 @@ what came of each kind; fails if a file is neither used nor listed with a
 reason, or if a clip is lost or repeated.
 """
 
+import argparse
 import collections
 import fractions
 import json
@@ -258,7 +259,15 @@ def _lines(path: pathlib.Path) -> list[dict]:
   return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def main(count: int, real: str) -> None:
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('files', nargs='?', type=int, default=120)
+  parser.add_argument('real', nargs='?', default='', help='a folder')
+  flags = parser.parse_args()
+  run(flags.files, flags.real)
+
+
+def run(count: int, real: str) -> None:
   """Writes, runs, kills, checks."""
   with tempfile.TemporaryDirectory() as name:
     source, target = pathlib.Path(name) / 'in', pathlib.Path(name) / 'out'
@@ -296,7 +305,4 @@ def main(count: int, real: str) -> None:
 
 
 if __name__ == '__main__':
-  main(
-    int(sys.argv[1]) if len(sys.argv) > 1 else 120,
-    sys.argv[2] if len(sys.argv) > 2 else '',
-  )
+  main()

@@ -1,17 +1,17 @@
 """How often the shapes-world probe reads real renders right.
 
-  python benchmarks/probe.py [clips] [frames]
-  python benchmarks/probe.py scripts [count]
+  python benchmarks/probe.py
+  python benchmarks/probe.py scripts
 
-Draws `clips` (500) clips of `frames` (81) frames with one, two and three
-objects, sharp and as a small autoencoder of about 30 dB would return them,
-and prints the share of right readings, the error of the speed in px/frame
-and the time per clip. `scripts` draws videos of 10 s in which one thing changes
+Draws `--clips` (500) of `--frames` (81) with one, two and three objects, sharp
+and as a small autoencoder of about 30 dB would return them, and prints the
+share of right readings, the error of the speed in px/frame and the time per
+clip. `scripts` draws videos of 10 s in which one thing changes
 and prints what a perfect model would reach in
 `configs/evaluate/longlive.py:switch`.
 """
 
-import sys
+import argparse
 import time
 
 import numpy as np
@@ -85,14 +85,19 @@ def measure_scripts(count):
     print(f'{name} {share:.1f} % of {len(values)} scripts', flush=True)
 
 
-def main(clips=500, frames=81):
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('what', nargs='?', choices=('clips', 'scripts'))
+  parser.add_argument('--clips', type=int, help='500; of scripts 128')
+  parser.add_argument('--frames', type=int, default=81)
+  flags = parser.parse_args()
+  if flags.what == 'scripts':
+    measure_scripts(flags.clips or 128)
+    return
   for kind in SPOILT:
     for objects in (1, 2, 3):
-      measure(int(clips), int(frames), objects, kind)
+      measure(flags.clips or 500, flags.frames, objects, kind)
 
 
 if __name__ == '__main__':
-  if sys.argv[1:2] == ['scripts']:
-    measure_scripts(*map(int, sys.argv[2:] or [128]))
-  else:
-    main(*sys.argv[1:])
+  main()

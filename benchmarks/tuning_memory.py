@@ -9,9 +9,9 @@ arguments (weights, state, batch) and temporary memory. Needs the VAE and the
 tokenizer that ship, and no trained student.
 """
 
+import argparse
 import dataclasses
 import functools
-import sys
 
 import jax
 import numpy as np
@@ -29,16 +29,24 @@ from jaxvid.training.rollout import RolloutConfig
 NAIVE = {5: 7, 20: 27, 60: 80}  # seconds -> chunks
 
 
-def main(size: str = 'nano', batch: str = '4') -> None:
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('size', nargs='?', default='nano')
+  parser.add_argument('batch', nargs='?', type=int, default=4)
+  flags = parser.parse_args()
+  measure(flags.size, flags.batch)
+
+
+def measure(size: str, batch: int) -> None:
   """Compiles all arms and prints a line each."""
   for seconds in ('60', '240'):
     config, loop = load(f'configs/shapes/longlive_long.py:{size},{seconds}')
-    show(f'streaming, {seconds} s', config, loop, int(batch))
+    show(f'streaming, {seconds} s', config, loop, batch)
   config, loop = load(f'configs/shapes/longlive_long.py:{size},naive')
   for seconds, chunks in NAIVE.items():
     whole = RolloutConfig(chunks, chunks)
     naive = dataclasses.replace(config, rollout=whole)
-    show(f'naive, {seconds} s', naive, loop, int(batch))
+    show(f'naive, {seconds} s', naive, loop, batch)
 
 
 def load(spec: str) -> tuple[DistillConfig, LoopConfig]:
@@ -84,4 +92,4 @@ def show(name: str, config: DistillConfig, loop: LoopConfig, batch: int):
 
 
 if __name__ == '__main__':
-  main(*sys.argv[1:3])
+  main()

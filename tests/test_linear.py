@@ -126,6 +126,13 @@ def test_the_memory_never_grows():
   assert sizes[0] == sizes[1] == 2 * layers * heads * (dim + 1) * dim * 4 + 4
 
 
+def test_8_bit_keys_are_refused():
+  settings = _settings()
+  memory = dataclasses.replace(settings.memory, key_dtype='e4m3')
+  with pytest.raises(UserError, match='linear attention keeps no keys'):
+    stream.new_memory(dataclasses.replace(settings, memory=memory), 1)
+
+
 def test_training_rolls_out_and_replays_the_same_video():
   plain = _stream(_settings(), 4)[2]
   settings = _settings(spare=6, scan=True)

@@ -129,7 +129,11 @@ def start_from(
 
 
 def new_memory(settings: Settings, batch: int):
-  """An empty memory for `batch` samples, of the kind that the network has."""
+  """An empty memory for `batch` samples, of the kind that the network has.
+
+  Raises:
+    UserError: 8-bit keys for linear attention, which keeps none.
+  """
   config = settings.config
   memory = dataclasses.replace(settings.memory, split=settings.fused)
   sizes: dict[str, int] = {
@@ -139,6 +143,8 @@ def new_memory(settings: Settings, batch: int):
     'head_dim': config.head_dim,
   }
   if config.linear:
+    if memory.key_dtype:
+      raise UserError('linear attention keeps no keys; leave key_dtype empty')
     return LinearMemory.create(memory, **sizes, stacked=settings.scan)
   return bank.create(
     memory,

@@ -195,28 +195,7 @@ def _frames(
   def keep(path: str = '') -> None:
     _save(path or config.state.save, model, session, plan, fingerprint)
 
-  # Those of the script now, so that the stream need not wait for them.
-  known = {prompt: encode(prompt) for prompt in set(plan.cues.values())}
-
-  def ask(prompt: str) -> None:
-    if session.stop is not None and session.chunk >= session.stop:
-      say(f'the video ends before this takes effect: {prompt}')
-      return
-    known[prompt] = encode(prompt)
-    plan.cues[session.chunk] = prompt  # Kept by a copy made before then, too.
-
-  def due(chunk: int) -> None:
-    prompt = plan.cues.pop(chunk, None)
-    if prompt is None:
-      return
-    session.switch(_ready(model, known[prompt]))
-    latent = float(chunk * model.settings.memory.chunk)
-    seconds = prompt_script.seconds_at(latent, plan.fresh)
-    cue = Cue(prompt, latent, f'{seconds:g} s')
-    plan.said = [c for c in plan.said if c.latent < latent] + [cue]
-    say(f'from {cue.when}: {prompt}')
-
-  session.before = due
+  ask, session.before = _prompts(model, session, encode, plan)
   with _stopped() as received:
     going = True
     while going:
@@ -256,10 +235,34 @@ def _frames(
       raise KeyboardInterrupt
 
 
-def _ready(model: 'Model', text: jax.Array):
-  return stream.encode_prompt(
-    model.settings, model.params, text, model.negative
-  )
+def _prompts(
+  model: 'Model', session: Session, encode: Encode, plan: Plan
+) -> tuple[Callable[[str], None], Callable[[int], None]]:
+  """Asks for a prompt; and lets the one that is due at a chunk take effect."""
+  # Those of the script now, so that the stream need not wait for them.
+  known = {prompt: encode(prompt) for prompt in set(plan.cues.values())}
+
+  def ask(prompt: str) -> None:
+    if session.stop is not None and session.chunk >= session.stop:
+      say(f'the video ends before this takes effect: {prompt}')
+      return
+    known[prompt] = encode(prompt)
+    plan.cues[session.chunk] = prompt  # Kept by a copy made before then, too.
+
+  def due(chunk: int) -> None:
+    prompt = plan.cues.pop(chunk, None)
+    if prompt is None:
+      return
+    parts = model.settings, model.params
+    text = stream.encode_prompt(*parts, known[prompt], model.negative)
+    session.switch(text)
+    latent = float(chunk * model.settings.memory.chunk)
+    seconds = prompt_script.seconds_at(latent, plan.fresh)
+    cue = Cue(prompt, latent, f'{seconds:g} s')
+    plan.said = [c for c in plan.said if c.latent < latent] + [cue]
+    say(f'from {cue.when}: {prompt}')
+
+  return ask, due
 
 
 def _save(path: str, model, session: Session, plan: Plan, fingerprint) -> None:

@@ -90,23 +90,14 @@ def method(
     student_key, critic_key = jax.random.split(key)
     source = _source(config, codec, frozen, batch, negative)
 
-    @jax.jit  # Traced once, for its shapes and for its branch.
     def turn(state):
       return _student_turn(
         config, settings, student_tx, state, frozen, source, student_key
       )
 
-    shapes = jax.eval_shape(turn, state)[1]
-
-    def wait(state):
-      # Not a number: left out of the means that are reported.
-      return state, jax.tree.map(
-        lambda leaf: jnp.full(leaf.shape, jnp.nan, leaf.dtype), shapes
-      )
-
     since = state.step - config.critic_first
     due = (since >= 0) & (since % every == 0)
-    state, metrics = jax.lax.cond(due, turn, wait, state)
+    state, metrics = _if_due(due, turn, state)
     state, critic_metrics = _critic_turn(
       config, critic_tx, state, frozen, source, critic_key
     )
@@ -121,6 +112,20 @@ def method(
     return state.replace(step=state.step + 1), metrics
 
   return Method(create, update)
+
+
+def _if_due(due: jax.Array, turn, state: TrainState):
+  """`turn(state)`; when it is not due, the state and metrics of NaN."""
+  turn = jax.jit(turn)  # Traced once, for its shapes and for its branch.
+  shapes = jax.eval_shape(turn, state)[1]
+
+  def wait(state):
+    # Not a number: left out of the means that are reported.
+    return state, jax.tree.map(
+      lambda leaf: jnp.full(leaf.shape, jnp.nan, leaf.dtype), shapes
+    )
+
+  return jax.lax.cond(due, turn, wait, state)
 
 
 def _source(config: DistillConfig, codec, frozen, batch, negative) -> Source:
