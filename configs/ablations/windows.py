@@ -5,7 +5,7 @@
 One training, the student of random digits of `components.py` with seed 0. It
 was trained with 12 latents in memory, 3 of them the sink; so is every memory
 here, but that of 3. Larger ones than 12, and clips of more than 21 latents,
-it never saw in training. Its runtime has not been measured.
+it never saw in training. The measurements take 25 minutes on one CPU core.
 """
 
 from ml_collections import config_dict

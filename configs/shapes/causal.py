@@ -4,6 +4,7 @@
   python -m jaxvid.main --config=configs/shapes/causal.py:small,long
   python -m jaxvid.main --config=configs/shapes/causal.py:small
   python -m jaxvid.main --config=configs/shapes/causal.py:small,switches
+  python -m jaxvid.main --config=configs/shapes/causal.py:small,pulses
   python -m jaxvid.main --config=configs/shapes/causal.py:nano,first
 
 `first` starts from the averaged weights of `teacher.py:small,refined` and
@@ -20,7 +21,8 @@ forcing); `--config.diffusion.flow.forcing=diffusion` shows them noisy ones.
 What the shipped weights took: docs/model_card.md.
 
 `switches` goes on from these with the changes that are learnt last
-(`latents.py:switches`); it teaches LongLive's student (`longlive_long.py`).
+(`latents.py:switches`), `pulses` from there with those to pulsing
+(`latents.py:pulses`); they teach LongLive's student (`longlive_long.py`).
 
 `nano`, the size of the ablations, has no teacher to start from: its `first`
 stage takes the text encoder of the shipped model, frozen, and the transformer
@@ -51,6 +53,10 @@ STAGES = {
   'switches': (
     (12, 16, 1200, 2e-3, 0.5, ('long', 'turns', 'scripts', 'switches')),
     'causal_switches', '',
+  ),
+  'pulses': (
+    (12, 16, 600, 1e-3, 0.5, ('turns', 'scripts', 'switches', 'pulses')),
+    'causal_pulses', 'causal_switches',
   ),
 }  # fmt: skip
 FROM_NOTHING = (6, 32, 6000, 1e-2, 0.5, ('long', 'turns'))

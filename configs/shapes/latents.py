@@ -6,6 +6,7 @@
   python -m jaxvid.main --config=configs/shapes/latents.py:scripts_long
   python -m jaxvid.main --config=configs/shapes/latents.py:turns
   python -m jaxvid.main --config=configs/shapes/latents.py:switches
+  python -m jaxvid.main --config=configs/shapes/latents.py:pulses
 
 The encoder is final when the VAE's `video` stage is, so caching need not wait
 for its decoder: `--config.vae=runs/vae_frozen`.
@@ -16,7 +17,7 @@ latents (177 frames, 11 s) in three shots, the third returns to the scene of
 the first. Clips of scripts have one caption per chunk, others eight wordings.
 `turns`: 5 s of one thing that circles or pulses. `switches`: as `scripts`, with
 more of the changes that are learnt last: of motion, above all to pulsing, and
-of size.
+of size. `pulses`: changes of motion alone, a quarter of them to pulsing.
 Another size of the picture: `latents.py:short,128`. The folder is
 `data/latents/<length>_<size>`. Stopped with Ctrl-C or killed, the job
 goes on with the next shard of 512 clips; asking for more `--config.clips`
@@ -36,6 +37,7 @@ LENGTHS = {
   'scripts_long': (177, 512),
   'turns': (81, 1_536),
   'switches': (81, 2_048),
+  'pulses': (81, 1_024),
 }
 # Single objects in the motions that are learnt last.
 TURNS = {'counts': (1.0,), 'motions': ('orbit', 'orbit', 'grow')}
@@ -43,6 +45,7 @@ SCRIPTS = {
   'scripts': ('follow_up', 2),
   'scripts_long': ('returning', 3),
   'switches': ('follow_up', 2),
+  'pulses': ('follow_up', 2),
 }
 # What scenes show where a cache is about something.
 SCENES = {
@@ -51,6 +54,11 @@ SCENES = {
     'counts': (0.8, 0.15, 0.05),
     'motions': recipes.MOTIONS,
     'changes': recipes.CHANGES,
+  },
+  'pulses': {
+    'counts': (1.0,),
+    'motions': recipes.PULSES,
+    'changes': ('motion',),
   },
 }
 

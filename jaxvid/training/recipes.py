@@ -130,6 +130,12 @@ CHANGES = (
   'speed', 'tone', 'shading',
 )  # fmt: skip
 
+# A quarter of the changes of motion are to pulsing, which is learnt last of all.
+PULSES = (
+  'left', 'right', 'up', 'down', 'bounce', 'orbit', 'still', 'grow', 'grow',
+  'grow', 'grow', 'grow',
+)  # fmt: skip
+
 # In which a causal student streams without end.
 SHORT_MEMORY = {'sink': 3, 'window': 9, 'positions': 'relative'}
 
