@@ -130,7 +130,7 @@ CHANGES = (
   'speed', 'tone', 'shading',
 )  # fmt: skip
 
-# A quarter of the changes of motion are to pulsing, which is learnt last of all.
+# A quarter of the changes of motion are to pulsing, the last to be learnt.
 PULSES = (
   'left', 'right', 'up', 'down', 'bounce', 'orbit', 'still', 'grow', 'grow',
   'grow', 'grow', 'grow',
