@@ -139,13 +139,19 @@ def test_the_chain_that_tunes_the_student_of_the_demo_fits_together():
   loaded = {
     name: load(stage.config, stage.overrides) for name, stage in stages.items()
   }
-  teacher, long = loaded['init'], loaded['long']
-  for name in ('init', 'long'):
+  for name in ('init', 'pulses', 'long', 'more'):
     assert stages[name].outputs == (loaded[name].workdir,)
-  assert long.distill.weights.teacher == teacher.workdir
+  used = set()
+  for teacher, student in (('init', 'long'), ('pulses', 'more')):
+    run = loaded[teacher]
+    assert loaded[student].distill.weights.teacher == run.workdir
+    used |= set(run.diffusion.data.latents.split(','))
+  assert loaded['pulses'].loop.init_from == loaded['init'].workdir
   made = {loaded[n].target for n in stages if n.startswith('latents_')}
-  assert made == set(teacher.diffusion.data.latents.split(','))
-  assert loaded['ship'].dit == long.export
+  assert made == used
+  long, more = loaded['long'], loaded['more']
+  assert more.distill.weights.student == long.export != more.export
+  assert loaded['ship'].dit == more.export
   assert loaded['ship'].target == 'jaxvid/weights/shapes_longlive'
   for name, weights in (('', 'longlive'), ('_before', 'diagdistill')):
     for what in ('long', 'switch'):

@@ -10,8 +10,8 @@ the student, and measures streams of 240 s before and after long tuning and
 `configs/shapes/chain.py:small` with `--config.stop=ode` leaves.
 
 `chunks` tunes the DiagDistill student instead: the causal model learns more
-changes of the caption and teaches it (at size `nano` the one that ships does,
-as it is). Stopped or killed, the same command goes on. Reports are
+changes of the caption and teaches it, twice (at size `nano` the one that ships
+does, as it is, once). Stopped or killed, the same command goes on. Reports are
 `runs/shapes/<size>/longlive_*_report.json`. Its runtime has not been measured.
 """
 
@@ -30,9 +30,11 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
     raise UserError(f"no variant '{variant}'; there are {names}")
   shapes.sizes(size)
   chunks = variant == 'chunks'
+  twice = chunks and size not in shapes.CAUSAL_ONLY
   name = 'longlive_240' if variant == '240' else 'longlive'
   runs = f'runs/shapes/{size}'
   run = f'{runs}/longlive_chunks' if chunks else f'{runs}/{name}'
+  target = shapes.exported(f'shapes_{name}', size)
   if chunks:
     before = {'stream.weights': shapes.bundle('diagdistill', size)}
     ticks = {}
@@ -51,12 +53,12 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
       'workdir': f'{runs}/chain_{name}' + ('_chunks' if chunks else ''),
       'stages': [
         *(_teacher(size) if chunks else _stage_one(size)),
-        {
-          'name': 'long',
-          'config': f'configs/shapes/longlive_long.py:{size},{variant}',
-          'outputs': [run],
-          'overrides': [f'export={shapes.exported(f"shapes_{name}", size)}'],
-        },
+        _tuned(size, 'long', variant, run, '' if twice else target),
+        *(
+          [_tuned(size, 'more', 'pulses', f'{runs}/longlive_pulses', target)]
+          if twice
+          else []
+        ),
         {'name': 'ship', 'config': f'configs/shapes/ship.py:{size},{name}'},
         *_measured('', after, run, ('ship',)),
         *_measured('_before', before, run, () if chunks else ('init',)),
@@ -75,6 +77,16 @@ def _stage_one(size: str) -> list[dict]:
   ]
 
 
+def _tuned(size: str, name: str, variant: str, run: str, target: str) -> dict:
+  """One stage of long tuning; without a target its weights go where it says."""
+  return {
+    'name': name,
+    'config': f'configs/shapes/longlive_long.py:{size},{variant}',
+    'outputs': [run],
+    'overrides': [f'export={target}'] if target else [],
+  }
+
+
 def _teacher(size: str) -> list[dict]:
   if size in shapes.CAUSAL_ONLY:
     return []
@@ -85,13 +97,16 @@ def _teacher(size: str) -> list[dict]:
         'name': f'latents_{name}',
         'config': f'configs/shapes/latents.py:{name},{side}',
       }
-      for name in ('long', 'turns', 'scripts', 'switches')
+      for name in ('long', 'turns', 'scripts', 'switches', 'pulses')
     ),
-    {
-      'name': 'init',
-      'config': f'configs/shapes/causal.py:{size},switches',
-      'outputs': [f'runs/shapes/{size}/causal_switches'],
-    },
+    *(
+      {
+        'name': stage,
+        'config': f'configs/shapes/causal.py:{size},{name}',
+        'outputs': [f'runs/shapes/{size}/causal_{name}'],
+      }
+      for stage, name in (('init', 'switches'), ('pulses', 'pulses'))
+    ),
   ]
 
 

@@ -13,7 +13,9 @@ caption. Adapters alone are trained, of student and critic. Goes on from
 schedule: the chunks of a clip are scored behind those before them, in clips of
 12 latents, by a causal model that has seen many captions change
 (`causal.py:small,switches`). Captions change to and fro, about every 4 s, and
-all weights are trained; `chunks_lora` has adapters. What came of both:
+all weights are trained; `chunks_lora` has adapters. `pulses` goes on from
+`chunks` with the changes that are still missed and their teacher
+(`causal.py:small,pulses`), in smaller and smaller steps. What came of each:
 docs/longlive.md. At size `nano` all are scored like that, by the causal model
 that ships.
 
@@ -29,7 +31,7 @@ from ml_collections import config_dict
 from jaxvid.errors import UserError
 from jaxvid.training import recipes, shapes
 
-CHUNKS = ('chunks', 'chunks_lora')
+CHUNKS = ('chunks', 'chunks_lora', 'pulses')
 VARIANTS = ('', '60', '240', *CHUNKS, 'short', 'naive', 'full', 'sink0')
 
 
@@ -51,7 +53,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
   config.distill.weights.student = f'runs/shapes/{size}/{start}_weights'
   if variant == 'sink0':
     config.distill.update({'sink': 0, 'window': 12})
-  if variant not in ('full', 'chunks'):
+  if variant not in ('full', 'chunks', 'pulses'):
     # *ours*: the share of all weights that rank 256 is at 1.3B (a quarter).
     rank = shapes.sizes(size)[0].dim // 6
     config.distill.lora = {'rank': rank, 'alpha': float(rank)}
@@ -67,10 +69,21 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
   if variant in CHUNKS:
     config.loop.steps = 3000
     config.distill.weights.student = shapes.exported('shapes_diagdistill', size)
+    config.export = f'runs/shapes/{size}/{name}_weights'
     config.distill.schedule = {'name': '4322222', 'commit': 'last'}
     config.distill.long.every = 2  # Every second turn learns from a change.
     config.distill.data.prompts.scenes.changes = recipes.CHANGES
     config.distill.generator_every = 2
     if size not in shapes.CAUSAL_ONLY:
       config.distill.weights.teacher = f'runs/shapes/{size}/causal_switches'
+  if variant == 'pulses':
+    config.loop.steps = 900
+    config.loop.optimizer.schedule = 'cosine'
+    config.distill.weights.student = (
+      f'runs/shapes/{size}/longlive_chunks_weights'
+    )
+    config.distill.data.prompts.scenes.motions = recipes.PULSES
+    config.distill.data.prompts.scenes.changes = recipes.MISSED
+    if size not in shapes.CAUSAL_ONLY:
+      config.distill.weights.teacher = f'runs/shapes/{size}/causal_pulses'
   return config

@@ -135,6 +135,11 @@ PULSES = (
   'left', 'right', 'up', 'down', 'bounce', 'orbit', 'still', 'grow', 'grow',
   'grow', 'grow', 'grow',
 )  # fmt: skip
+# What a student tuned by `CHANGES` still misses, and one that it does not.
+MISSED = (
+  'motion', 'motion', 'motion', 'size', 'size', 'size', 'shape', 'shape',
+  'colour',
+)  # fmt: skip
 
 # In which a causal student streams without end.
 SHORT_MEMORY = {'sink': 3, 'window': 9, 'positions': 'relative'}
