@@ -6,7 +6,8 @@
 What they share is trained and measured once. Needs the models that students
 of this size begin with: `configs/shapes/chain.py:nano` with
 `--config.stop=ode`. The reports are `runs/ablations/nano/reports/*.md`; stopped
-or killed, the same command goes on. Its runtime has not been measured.
+or killed, the same command goes on. A training takes 5 to 7 minutes on one CPU
+core, a measurement of 256 clips about two; not timed as a whole.
 """
 
 from ml_collections import config_dict
