@@ -7,8 +7,9 @@ Uses the small few-step student that ships with the library (DiagDistill, 4, 3,
 then 2 ticks per chunk): some seconds to load and compile on two CPU cores, then
 frames as they come (how fast is measured by `configs/benchmark/stream.py`).
 Other ticks: `--config.schedule=5432222`, any digits 1 to 5, one per chunk, the
-last for all that follow. `demo.py:causal` takes the model before distillation,
-16 ticks with guidance, and `:aapt` the one of docs/aapt.md.
+last for all that follow. `demo.py:longlive` takes the student that was tuned on
+long videos whose prompt changes (docs/longlive.md), `:causal` the model before
+distillation, 16 ticks with guidance, and `:aapt` the one of docs/aapt.md.
 
 Writes an H.264 mp4 of 16 frames per second,
 `outputs/a-red-circle-moves-left.mp4`, every pixel drawn as a 4 x 4 square,

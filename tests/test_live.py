@@ -89,6 +89,27 @@ def test_a_script_changes_the_video_from_its_chunk_on(make, tmp_path, capsys):
   assert (results['none'] != results['keep']).any()
 
 
+def test_the_schedule_begins_again_with_a_new_prompt(make, tmp_path):
+  script = _script(tmp_path, (0, FIRST), (1.0, SECOND))
+  change = Switching(script=script)
+  again = dataclasses.replace(change, again=True)
+  told = {'prompt': '', 'commit': 'last'}
+  whole = _run(make(schedule='321', switch=again, **told))
+  # The third chunk is the first one with the new prompt.
+  same = _run(make('b', schedule='32321', switch=change, **told))
+  np.testing.assert_array_equal(whole, same)
+  plain = _run(make('c', schedule='321', switch=change, **told))
+  assert (whole[21:] != plain[21:]).any()
+  state = str(tmp_path / 'a.state')
+  first = make(
+    'd', schedule='321', seconds=2.0, switch=again, state=Saving(save=state),
+    **told,
+  )  # fmt: skip
+  kept = len(_run(first))
+  rest = make('e', schedule='321', state=Saving(resume=state), **told)
+  np.testing.assert_array_equal(_run(rest), whole[kept:])
+
+
 def test_what_is_typed_is_written_as_a_script(
   make, tmp_path, capsys, monkeypatch
 ):
@@ -290,6 +311,10 @@ def test_damaged_files_are_one_line(make, saved, fault, tmp_path):
       'only streams',
     ),
     ({'switch': Switching(script='nowhere.jsonl')}, 'cannot read script'),
+    (
+      {'switch': Switching(again=True), 'schedule': 'magi'},
+      'one chunk after the other',
+    ),
   ],
 )
 def test_bad_settings_are_refused_before_anything_is_loaded(

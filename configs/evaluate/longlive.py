@@ -9,8 +9,7 @@ motion in the last window within 5 points of the first. `switch`: 512 videos of
 2 s after it) at least 90 %, `stayed` at least 95 %: of what was right before
 and is not to change, what is right after. `kept` counts what was never right,
 too.
-No tuned student ships yet: give `--config.stream.weights`. The student before
-long tuning:
+The student before long tuning:
 
   python -m jaxvid.main --config=configs/evaluate/longlive.py:switch \
     --config.stream.weights=shapes_diagdistill

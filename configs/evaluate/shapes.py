@@ -1,6 +1,7 @@
 """Probes what a shapes-world model generates, against its captions.
 
   python -m jaxvid.main --config=configs/evaluate/shapes.py
+  python -m jaxvid.main --config=configs/evaluate/shapes.py:longlive
   python -m jaxvid.main --config=configs/evaluate/shapes.py:causal
   python -m jaxvid.main --config=configs/evaluate/shapes.py:teacher
   python -m jaxvid.main --config=configs/evaluate/shapes.py --config.objects=2
@@ -9,10 +10,10 @@
 
 The first makes 1,024 clips of 5 s from captions whose combinations of shape,
 colour and motion training never showed, and reads them back with the probe.
-Without a name the student that the demo streams; `:causal` and `:teacher` are
-the models before distillation. Figures: docs/model_card.md. Measures come
-chunk by chunk, too; runs and weights that are no bundle yet need `parts`
-(docs/ablations.md).
+Without a name the student that the demo streams; `:longlive` is the one tuned
+on long videos, `:causal` and `:teacher` are the models before distillation.
+Figures: docs/model_card.md. Measures come chunk by chunk, too; runs and weights
+that are no bundle yet need `parts` (docs/ablations.md).
 """
 
 from ml_collections import config_dict

@@ -38,6 +38,7 @@ class Snapshot:
       `[B, n, H, W, 3]`; n may be 0.
     chunk: chunks finished.
     first: the video has not begun.
+    origin: the chunk that the schedule began with.
   """
 
   state: State
@@ -46,6 +47,7 @@ class Snapshot:
   waiting: np.ndarray
   chunk: int = struct.field(pytree_node=False)
   first: bool = struct.field(pytree_node=False)
+  origin: int = struct.field(pytree_node=False, default=0)
 
 
 class Change(NamedTuple):
@@ -83,6 +85,7 @@ class Session(Iterator[np.ndarray]):
     past: Past | None = None,
     decoder_state: Any = None,
     chunk: int = 0,
+    origin: int = 0,
     waiting: np.ndarray | None = None,
   ):
     """A stream from its beginning, or from a snapshot.
@@ -93,10 +96,11 @@ class Session(Iterator[np.ndarray]):
       decoder: of the latents.
       state: from `stream.init`, possibly prefilled; consumed.
       stop: chunks to make in all; None: no end.
-      switching: what a new prompt does to the memory.
+      switching: what a new prompt does to memory and ticks.
       past: latents in memory, of a stream that has some.
       decoder_state: where the video goes on; None starts one.
       chunk: chunks finished before.
+      origin: the chunk that the schedule began with.
       waiting: frames to hand out first.
     """
     self._settings, self._params, self._decoder = settings, params, decoder
@@ -113,7 +117,7 @@ class Session(Iterator[np.ndarray]):
     # On a CPU the next chunk would take time from the first frames.
     self._alone = chunk == 0 and jax.default_backend() == 'cpu'
     self._lock = threading.RLock()
-    self.chunk, self.stop = chunk, stop
+    self.chunk, self.stop, self._origin = chunk, stop, origin
     self.changes: list[Change] = []
     self.before: Callable[[int], Any] | None = None
 
@@ -141,6 +145,7 @@ class Session(Iterator[np.ndarray]):
       past=past,
       decoder_state=None if snapshot.first else decoder_state,
       chunk=snapshot.chunk,
+      origin=snapshot.origin,
       waiting=snapshot.waiting if snapshot.waiting.shape[1] else None,
     )
 
@@ -180,7 +185,9 @@ class Session(Iterator[np.ndarray]):
       state = self._state.replace(key=jax.random.key_data(self._state.key))
       parts = state, self._past, self._decoder_state, waiting
       host = jax.tree.map(np.array, parts)
-      return Snapshot(*host, chunk=self.chunk, first=self._first)
+      return Snapshot(
+        *host, chunk=self.chunk, first=self._first, origin=self._origin
+      )
 
   def push_back(self, frames: np.ndarray) -> None:
     """Gives back frames that were not shown, to be handed out again."""
@@ -205,7 +212,7 @@ class Session(Iterator[np.ndarray]):
     if self._text is not None:
       self._change(self._text)
       self._text = None
-    ticks = chunk_ticks(settings.schedule, self.chunk)
+    ticks = chunk_ticks(settings.schedule, self.chunk - self._origin)
     step = stream.jitted_step(settings)
     self._state, latents = step(self._params, self._state, ticks)
     remember = switch.jitted_remember(settings)
@@ -229,5 +236,7 @@ class Session(Iterator[np.ndarray]):
       self._switching,
     )
     jax.block_until_ready(self._state.memory)
+    if self._switching.again:
+      self._origin = self.chunk
     change = Change(self.chunk, time.perf_counter() - began)
     self.changes.append(change)

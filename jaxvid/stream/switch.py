@@ -31,7 +31,7 @@ CACHES = ('recache', 'upstream', 'keep', 'none')
 
 @dataclasses.dataclass(frozen=True)
 class SwitchConfig:
-  """What becomes of the memory when the prompt changes.
+  """What becomes of memory and ticks when the prompt changes.
 
   Attributes:
     cache: 'recache' makes it anew, chunk by chunk, at the context level of
@@ -39,10 +39,13 @@ class SwitchConfig:
       latents; 'keep' leaves it, 'none' empties it.
     sink: 'keep' or 'rewrite' the keys and values of the sink (of 'upstream',
       whose released setting is 'keep').
+    again: the schedule begins again, so that what is new gets as many ticks
+      as a video's first chunks (ours; for schedules like 4322222).
   """
 
   cache: Literal['recache', 'upstream', 'keep', 'none'] = 'recache'
   sink: Literal['keep', 'rewrite'] = 'keep'
+  again: bool = False
 
   def __post_init__(self):
     if self.cache not in CACHES:

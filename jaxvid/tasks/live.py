@@ -127,7 +127,7 @@ def play(
     fingerprint = state_file.fingerprint(*params)
   options: dict[str, Any] = {
     'stop': request.num_chunks,
-    'switching': switch.SwitchConfig(config.switch.cache, config.switch.sink),
+    'switching': config.switch.config(),
   }
   parts = settings, model.params, model.decoder
   if config.state.resume:

@@ -42,8 +42,13 @@ DIAGDISTILL: dict[str, Any] = {
   'positions': 'relative',
 }
 
-# The same student after streaming long tuning: prompts may change.
-LONGLIVE: dict[str, Any] = {**DIAGDISTILL, 'weights': 'shapes_longlive'}
+# The same student after streaming long tuning: prompts may change, and what is
+# new gets the ticks of a video's first chunks.
+LONGLIVE: dict[str, Any] = {
+  **DIAGDISTILL,
+  'weights': 'shapes_longlive',
+  'switch': {'again': True},
+}
 
 # One evaluation per latent frame, which recycles the frame before it.
 AAPT: dict[str, Any] = {
@@ -62,6 +67,7 @@ AAPT: dict[str, Any] = {
 
 SHAPES = {
   'diagdistill': DIAGDISTILL,
+  'longlive': LONGLIVE,
   'causal': CAUSAL,
   'teacher': TEACHER,
   'aapt': AAPT,

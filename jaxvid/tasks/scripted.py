@@ -91,8 +91,8 @@ def clips(
 ) -> Iterator[np.ndarray]:
   """Videos uint8 `[F, H, W, 3]` in the order of the stories.
 
-  A change of the prompt takes effect at its chunk, for the memory as
-  `sampler.config.switch.cache` says.
+  A change of the prompt takes effect at its chunk, for memory and ticks as
+  `sampler.config.switch` says.
   """
   if sampler.request.schedule.bidirectional:
     raise UserError('scripts need a stream; schedule=teacher makes whole clips')
@@ -107,7 +107,7 @@ def clips(
 def _batch(sampler: 'Sampler', columns, key) -> np.ndarray:
   """Videos `[B, F, H, W, 3]` of the prompts of every chunk."""
   settings, params, decoder = sampler.settings, sampler.params, sampler.decoder
-  cache = sampler.config.switch.cache
+  change, origin = sampler.config.switch.config(), 0
   text, negative = sampler.embed(columns[0])
   state = stream.init(settings, params, text, key, negative)
   past = switch.new_past(settings, state)
@@ -115,17 +115,11 @@ def _batch(sampler: 'Sampler', columns, key) -> np.ndarray:
   for i, prompts in enumerate(columns):
     if i and prompts != columns[i - 1]:
       ready = stream.encode_prompt(settings, params, *sampler.embed(prompts))
-      state, past = switch.switch(
-        settings,
-        params,
-        state,
-        past,
-        ready,
-        switch.SwitchConfig(cache, sampler.config.switch.sink),
-      )
-    ticks = stream.chunk_ticks(settings.schedule, i)
+      state, past = switch.switch(settings, params, state, past, ready, change)
+      origin = i if change.again else origin
+    ticks = stream.chunk_ticks(settings.schedule, i - origin)
     state, x0 = step(params, state, ticks)
-    if cache != 'keep':
+    if change.cache != 'keep':
       past = switch.jitted_remember(settings)(past, state, x0)
     if decoder_state is None:
       decoder_state = decoder.init_state(x0)

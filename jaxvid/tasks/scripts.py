@@ -115,7 +115,7 @@ def play(
   """The frames of one script, uint8 `[n, H, W, 3]`, chunk by chunk.
 
   A chunk is told what the script says of its first frame. What a new prompt
-  does to the memory is `stream.switch.cache`; as BlockVid has it, 'keep'.
+  does to memory and ticks is `stream.switch`; as BlockVid has it, `cache=keep`.
 
   Args:
     sampler: the model.
@@ -140,13 +140,15 @@ def play(
   text, negative = sampler.embed(prompts[:1])
   state = stream.init(settings, params, text, key, negative)
   past = switch.new_past(settings, state)
-  change = switch.SwitchConfig(config.switch.cache, config.switch.sink)
+  change, origin = config.switch.config(), 0
   step, decoder_state = stream.jitted_step(settings), None
   for i, prompt in enumerate(prompts):
     if i and prompt != prompts[i - 1]:
       ready = stream.encode_prompt(settings, params, *sampler.embed([prompt]))
       state, past = switch.switch(settings, params, state, past, ready, change)
-    state, x0 = step(params, state, stream.chunk_ticks(settings.schedule, i))
+      origin = i if change.again else origin
+    ticks = stream.chunk_ticks(settings.schedule, i - origin)
+    state, x0 = step(params, state, ticks)
     if change.cache != 'keep':
       past = switch.jitted_remember(settings)(past, state, x0)
     if decoder_state is None:

@@ -85,6 +85,7 @@ def save(
     'model': model,
     'chunk': snapshot.chunk,
     'first': snapshot.first,
+    'origin': snapshot.origin,
     'pending': snapshot.state.pending is not None,
     'leaves': [leaf_name(path) for path, _ in leaves],
     'types': [x.dtype.name for x in arrays.values()],
@@ -203,7 +204,12 @@ def restore(
         f'not {leaf.dtype}{leaf.shape}'
       )
   snapshot = jax.tree.unflatten(jax.tree.structure(template), saved.arrays)
-  return snapshot.replace(chunk=saved.head['chunk'], first=saved.head['first'])
+  head = saved.head
+  return snapshot.replace(
+    chunk=head['chunk'],
+    first=head['first'],
+    origin=head.get('origin', 0),  # Files from before it existed lack it.
+  )
 
 
 def _difference(saved: Any, now: Any, name: str = '') -> str:

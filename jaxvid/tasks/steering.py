@@ -10,6 +10,7 @@ from jaxvid.errors import UserError
 from jaxvid.tasks import state_file
 
 if TYPE_CHECKING:
+  from jaxvid.stream.switch import SwitchConfig
   from jaxvid.tasks.generate import Config
 
 
@@ -21,6 +22,7 @@ class Switching:
     cache: what becomes of the memory: `recache` (made anew with the new
       prompt), `upstream` (as LongLive's release does), `keep` or `none`.
     sink: `keep` or `rewrite` the sink (of `upstream`).
+    again: the schedule begins again with the new prompt.
     script: file of prompts with times: .jsonl, .yaml, .json.
     line: which video of a script with one per line (LongLive's format).
     frames: latent frames at which its second and later prompts begin.
@@ -29,10 +31,17 @@ class Switching:
 
   cache: Literal['recache', 'upstream', 'keep', 'none'] = 'recache'
   sink: Literal['keep', 'rewrite'] = 'keep'
+  again: bool = False
   script: str = ''
   line: int = 0
   frames: tuple[int, ...] = ()
   live: bool = False
+
+  def config(self) -> 'SwitchConfig':
+    """For `stream.switch`."""
+    from jaxvid.stream.switch import SwitchConfig
+
+    return SwitchConfig(self.cache, self.sink, self.again)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +81,11 @@ def check(
   if state.every < 0 or (state.every and not state.save):
     raise UserError(
       f'state.every={state.every:g} must be >= 0 and needs state.save'
+    )
+  if change.again and schedule.flight > 1:
+    raise UserError(
+      f'switch.again needs one chunk after the other, not schedule='
+      f'{schedule.name}'
     )
   if not wanted(config):
     return {}

@@ -146,9 +146,15 @@ def clips(config: Config, asked: generate.Config) -> Callable[[str], float]:
     stream.jitted_step(settings),
     switch.jitted_remember(settings),
   )
-  table = [
-    stream.chunk_ticks(request.schedule, i) for i in range(request.num_chunks)
+  count = request.num_chunks
+  half = count // 2
+  again = [
+    i - half if asked.switch.again and i >= half else i for i in range(count)
   ]
+  tables = {
+    changed: [stream.chunk_ticks(request.schedule, i) for i in places]
+    for changed, places in ((False, range(count)), (True, again))
+  }
 
   def timed(cache: str) -> float:
     state = init(settings, params, first, keys[3], negative)
@@ -156,8 +162,8 @@ def clips(config: Config, asked: generate.Config) -> Callable[[str], float]:
     text = jax.block_until_ready(encode(settings, params, second, negative))
     jax.block_until_ready((state, past))
     began = time.perf_counter()
-    for i, ticks in enumerate(table):
-      if cache and i == len(table) // 2:
+    for i, ticks in enumerate(tables[bool(cache)]):
+      if cache and i == half:
         state, past = switch.switch(
           settings, params, state, past, text, SwitchConfig(cache)
         )
