@@ -90,21 +90,21 @@ def test_a_script_changes_the_video_from_its_chunk_on(make, tmp_path, capsys):
 
 
 def test_the_schedule_begins_again_with_a_new_prompt(make, tmp_path):
-  script = _script(tmp_path, (0, FIRST), (1.0, SECOND))
+  script = _script(tmp_path, (0, FIRST), (1.0, SECOND), (2.0, FIRST))
   change = Switching(script=script)
   again = dataclasses.replace(change, again=True)
-  told = {'prompt': '', 'commit': 'last'}
+  told = {'prompt': '', 'commit': 'last', 'seconds': 4.0, 'window': 9}
   whole = _run(make(schedule='321', switch=again, **told))
-  # The third chunk is the first one with the new prompt.
-  same = _run(make('b', schedule='32321', switch=change, **told))
+  # The third chunk and the fourth are the first ones with new prompts; the
+  # second change finds the third as it was kept, after 3 ticks.
+  same = _run(make('b', schedule='323321', switch=change, **told))
   np.testing.assert_array_equal(whole, same)
   plain = _run(make('c', schedule='321', switch=change, **told))
   assert (whole[21:] != plain[21:]).any()
   state = str(tmp_path / 'a.state')
-  first = make(
-    'd', schedule='321', seconds=2.0, switch=again, state=Saving(save=state),
-    **told,
-  )  # fmt: skip
+  short = told | {'seconds': 2.6}
+  saving = Saving(save=state)
+  first = make('d', schedule='321', switch=again, state=saving, **short)
   kept = len(_run(first))
   rest = make('e', schedule='321', state=Saving(resume=state), **told)
   np.testing.assert_array_equal(_run(rest), whole[kept:])

@@ -14,7 +14,7 @@ from jaxvid.memory.bank import BankMemory
 from jaxvid.models.dit import TextKV
 from jaxvid.stream.begin import begin
 from jaxvid.stream.draws import chunk_keys
-from jaxvid.stream.state import Settings, State
+from jaxvid.stream.state import Settings, State, kept_at
 from jaxvid.stream.tick import velocity
 
 
@@ -25,6 +25,7 @@ def recache_bank(
   sink: jax.Array,
   recent: jax.Array,
   text: TextKV,
+  starts: jax.Array | None = None,
 ) -> State:
   """The stream with another prompt, its near past seen in that light.
 
@@ -36,6 +37,7 @@ def recache_bank(
     recent: those of its newest, oldest first `[B, R, H, W, C]`, R the window
       without the current chunk; frames before the video mean nothing.
     text: keys and values of the new prompt (and of the negative one).
+    starts: chunks that the schedule began with, see `state.kept_at`.
   """
   memory, frame = state.memory, state.memory.frame
   chunk, key = settings.memory.chunk, chunk_keys(state)[1]
@@ -52,7 +54,8 @@ def recache_bank(
     own = jax.random.fold_in(key, 2**31 - 1 - i)
 
     def redo(memory: BankMemory, start=start, latents=latents, own=own):
-      return _redo(settings, params, state, memory, start, latents, text, own)
+      at = memory, start, latents, text, own, starts
+      return _redo(settings, params, state, *at)
 
     # Sink chunks that are recent as well come with those.
     there = (start >= 0) & (frame >= least)
@@ -60,16 +63,14 @@ def recache_bank(
   return state.replace(memory=memory.at(frame), text=text)
 
 
-def _redo(settings, params, state, memory, start, latents, text, key):
+def _redo(settings, params, state, memory, start, latents, text, key, starts):
   """Writes one chunk again, under another prompt."""
-  schedule, chunk = settings.schedule, latents.shape[1]
+  chunk = latents.shape[1]
   memory = begin(settings, memory.at(start), text).described()
-  rows = len(schedule.rows)
-  table = jnp.asarray([schedule.context(i) for i in range(rows)], jnp.float32)
   back = (state.memory.frame - start) // chunk
   index = jnp.maximum(state.chunk - back, 0)
-  row = index % rows if schedule.cyclic else jnp.minimum(index, rows - 1)
+  t, sigma = kept_at(settings.schedule, index, starts)
   noise = jax.random.normal(key, latents.shape)
-  x = flow.add_noise(latents, noise, table[row, 1])
-  _, memory = velocity(settings, params, x, table[row, 0], text, memory)
+  x = flow.add_noise(latents, noise, sigma)
+  _, memory = velocity(settings, params, x, t, text, memory)
   return memory.advance(chunk)

@@ -11,7 +11,7 @@ prompt is for the chunk after that.
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -38,7 +38,7 @@ class Snapshot:
       `[B, n, H, W, 3]`; n may be 0.
     chunk: chunks finished.
     first: the video has not begun.
-    origin: the chunk that the schedule began with.
+    starts: chunks that the schedule began with.
   """
 
   state: State
@@ -47,7 +47,7 @@ class Snapshot:
   waiting: np.ndarray
   chunk: int = struct.field(pytree_node=False)
   first: bool = struct.field(pytree_node=False)
-  origin: int = struct.field(pytree_node=False, default=0)
+  starts: tuple[int, ...] = struct.field(pytree_node=False, default=(0,))
 
 
 class Change(NamedTuple):
@@ -85,7 +85,7 @@ class Session(Iterator[np.ndarray]):
     past: Past | None = None,
     decoder_state: Any = None,
     chunk: int = 0,
-    origin: int = 0,
+    starts: Sequence[int] = (0,),
     waiting: np.ndarray | None = None,
   ):
     """A stream from its beginning, or from a snapshot.
@@ -100,7 +100,7 @@ class Session(Iterator[np.ndarray]):
       past: latents in memory, of a stream that has some.
       decoder_state: where the video goes on; None starts one.
       chunk: chunks finished before.
-      origin: the chunk that the schedule began with.
+      starts: chunks that the schedule began with.
       waiting: frames to hand out first.
     """
     self._settings, self._params, self._decoder = settings, params, decoder
@@ -117,7 +117,7 @@ class Session(Iterator[np.ndarray]):
     # On a CPU the next chunk would take time from the first frames.
     self._alone = chunk == 0 and jax.default_backend() == 'cpu'
     self._lock = threading.RLock()
-    self.chunk, self.stop, self._origin = chunk, stop, origin
+    self.chunk, self.stop, self._starts = chunk, stop, tuple(starts)
     self.changes: list[Change] = []
     self.before: Callable[[int], Any] | None = None
 
@@ -145,7 +145,7 @@ class Session(Iterator[np.ndarray]):
       past=past,
       decoder_state=None if snapshot.first else decoder_state,
       chunk=snapshot.chunk,
-      origin=snapshot.origin,
+      starts=snapshot.starts,
       waiting=snapshot.waiting if snapshot.waiting.shape[1] else None,
     )
 
@@ -186,7 +186,7 @@ class Session(Iterator[np.ndarray]):
       parts = state, self._past, self._decoder_state, waiting
       host = jax.tree.map(np.array, parts)
       return Snapshot(
-        *host, chunk=self.chunk, first=self._first, origin=self._origin
+        *host, chunk=self.chunk, first=self._first, starts=self._starts
       )
 
   def push_back(self, frames: np.ndarray) -> None:
@@ -212,7 +212,7 @@ class Session(Iterator[np.ndarray]):
     if self._text is not None:
       self._change(self._text)
       self._text = None
-    ticks = chunk_ticks(settings.schedule, self.chunk - self._origin)
+    ticks = chunk_ticks(settings.schedule, self.chunk - self._starts[-1])
     step = stream.jitted_step(settings)
     self._state, latents = step(self._params, self._state, ticks)
     remember = switch.jitted_remember(settings)
@@ -234,9 +234,10 @@ class Session(Iterator[np.ndarray]):
       self._past,
       text,
       self._switching,
+      self._starts,
     )
     jax.block_until_ready(self._state.memory)
     if self._switching.again:
-      self._origin = self.chunk
+      self._starts += (self.chunk,)
     change = Change(self.chunk, time.perf_counter() - began)
     self.changes.append(change)

@@ -160,3 +160,23 @@ def ticks_of(run: Run, i: int) -> Ticks:
 def chunk_ticks(schedule: Schedule, chunk: int) -> Ticks:
   """Ticks of one chunk of a schedule."""
   return ticks_of(schedule.runs(1, chunk)[0], 0)
+
+
+def kept_at(
+  schedule: Schedule, chunk: jax.Array, starts: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
+  """Time step and noise level at which chunks of a stream were kept.
+
+  Args:
+    schedule: of the stream.
+    chunk: their numbers, of any shape.
+    starts: chunks that the schedule began with `[S]`, the latest ones of a
+      stream in which it began again; None: with the first alone.
+  """
+  if starts is not None:
+    begun = jnp.where(starts <= chunk[..., None], starts, 0)
+    chunk = chunk - jnp.max(begun, -1)
+  rows = len(schedule.rows)
+  table = jnp.asarray([schedule.context(i) for i in range(rows)], jnp.float32)
+  row = chunk % rows if schedule.cyclic else jnp.minimum(chunk, rows - 1)
+  return table[row, 0], table[row, 1]

@@ -12,6 +12,7 @@ kept as it is, or emptied. `Past` holds the latents that this needs.
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Literal
 
 import jax
@@ -24,6 +25,7 @@ from jaxvid.memory import held_frames, recache_plan, upstream_recache_plan
 from jaxvid.models.dit import TextKV
 from jaxvid.stream import deferred, stream
 from jaxvid.stream.bank_recache import recache_bank
+from jaxvid.stream.state import kept_at
 from jaxvid.stream.stream import Settings, State
 
 CACHES = ('recache', 'upstream', 'keep', 'none')
@@ -113,7 +115,12 @@ def newest(past: Past, frame: jax.Array, count: int) -> jax.Array:
 
 
 def recache(
-  settings: Settings, params, state: State, past: Past, text: TextKV
+  settings: Settings,
+  params,
+  state: State,
+  past: Past,
+  text: TextKV,
+  starts: jax.Array | None = None,
 ) -> State:
   """Makes the memory anew with another prompt, as if it had always been that.
 
@@ -128,13 +135,16 @@ def recache(
     state: the stream at a chunk boundary.
     past: its latents.
     text: keys and values of the new prompt (and of the negative one).
+    starts: chunks that the schedule began with `[S]`, the latest ones of a
+      stream in which it began again; None: with the first alone.
   """
   if settings.memory.bank is not None:
     count = settings.memory.window - settings.memory.chunk
     recent = newest(past, state.memory.frame, count)
-    return recache_bank(settings, params, state, past.sink, recent, text)
+    parts = settings, params, state, past.sink, recent, text, starts
+    return recache_bank(*parts)
   x = held(settings, past, state)
-  t, sigma = _levels(settings, state)
+  t, sigma = _levels(settings, state, starts)
   if settings.schedule.extra is None or settings.schedule.extra.sigma:
     # No chunk of the stream draws from this key.
     key = jax.random.fold_in(stream.chunk_keys(state)[1], 2**31 - 1)
@@ -151,16 +161,15 @@ def _attention(settings: Settings):
   return settings.backend, config.rope_theta, config.rope_grid
 
 
-def _levels(settings: Settings, state: State) -> tuple[jax.Array, jax.Array]:
+def _levels(
+  settings: Settings, state: State, starts: jax.Array | None
+) -> tuple[jax.Array, jax.Array]:
   """Time step and noise level at which each held frame is kept, `[F]`."""
-  schedule, memory = settings.schedule, settings.memory
-  rows = len(schedule.rows)
-  table = jnp.asarray([schedule.context(i) for i in range(rows)], jnp.float32)
+  memory = settings.memory
   behind = held_frames(memory, state.memory.frame) - state.memory.frame
   # Given latents count as chunks of their own before the first.
   chunk = jnp.maximum(state.chunk + behind // memory.chunk, 0)
-  row = chunk % rows if schedule.cyclic else jnp.minimum(chunk, rows - 1)
-  return table[row, 0], table[row, 1]
+  return kept_at(settings.schedule, chunk, starts)
 
 
 def upstream_recache(
@@ -213,7 +222,7 @@ def jitted_upstream_recache(settings: Settings, keep_sink: bool):
 
 @functools.lru_cache(maxsize=16)
 def jitted_recache(settings: Settings):
-  """`recache(params, state, past, text)`, compiled; the state is donated."""
+  """`recache(params, state, past, text, starts)`; the state is donated."""
   return jax.jit(functools.partial(recache, settings), donate_argnums=1)
 
 
@@ -230,6 +239,7 @@ def switch(
   past: Past,
   text: TextKV,
   config: SwitchConfig,
+  starts: Sequence[int] = (0,),
 ) -> tuple[State, Past]:
   """Changes the prompt at a chunk boundary; not for use under `jit`.
 
@@ -240,6 +250,7 @@ def switch(
     past: its latents.
     text: keys and values of the new prompt, from `stream.encode_prompt`.
     config: what becomes of the memory.
+    starts: chunks that the schedule has begun with so far.
 
   Returns:
     The stream and its latents, of which 'none' leaves nothing.
@@ -267,7 +278,10 @@ def switch(
   # The tick that waits, if one does, is done with the others.
   state = state.replace(pending=None)
   if config.cache == 'recache':
-    return jitted_recache(settings)(params, state, past, text), past
+    # As many as a memory can see, so that one program serves all.
+    latest = [0] * settings.memory.capacity + list(starts)
+    begun = jnp.asarray(latest[-settings.memory.capacity :], jnp.int32)
+    return jitted_recache(settings)(params, state, past, text, begun), past
   count = min(frames, settings.memory.sink + settings.memory.window)
   latents = newest(past, state.memory.frame, count)
   run = jitted_upstream_recache(settings, config.sink == 'keep')

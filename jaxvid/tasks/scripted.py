@@ -107,7 +107,7 @@ def clips(
 def _batch(sampler: 'Sampler', columns, key) -> np.ndarray:
   """Videos `[B, F, H, W, 3]` of the prompts of every chunk."""
   settings, params, decoder = sampler.settings, sampler.params, sampler.decoder
-  change, origin = sampler.config.switch.config(), 0
+  change, starts = sampler.config.switch.config(), [0]
   text, negative = sampler.embed(columns[0])
   state = stream.init(settings, params, text, key, negative)
   past = switch.new_past(settings, state)
@@ -115,9 +115,11 @@ def _batch(sampler: 'Sampler', columns, key) -> np.ndarray:
   for i, prompts in enumerate(columns):
     if i and prompts != columns[i - 1]:
       ready = stream.encode_prompt(settings, params, *sampler.embed(prompts))
-      state, past = switch.switch(settings, params, state, past, ready, change)
-      origin = i if change.again else origin
-    ticks = stream.chunk_ticks(settings.schedule, i - origin)
+      parts = settings, params, state, past, ready, change, starts
+      state, past = switch.switch(*parts)
+      if change.again:
+        starts.append(i)
+    ticks = stream.chunk_ticks(settings.schedule, i - starts[-1])
     state, x0 = step(params, state, ticks)
     if change.cache != 'keep':
       past = switch.jitted_remember(settings)(past, state, x0)

@@ -140,14 +140,16 @@ def play(
   text, negative = sampler.embed(prompts[:1])
   state = stream.init(settings, params, text, key, negative)
   past = switch.new_past(settings, state)
-  change, origin = config.switch.config(), 0
+  change, starts = config.switch.config(), [0]
   step, decoder_state = stream.jitted_step(settings), None
   for i, prompt in enumerate(prompts):
     if i and prompt != prompts[i - 1]:
       ready = stream.encode_prompt(settings, params, *sampler.embed([prompt]))
-      state, past = switch.switch(settings, params, state, past, ready, change)
-      origin = i if change.again else origin
-    ticks = stream.chunk_ticks(settings.schedule, i - origin)
+      parts = settings, params, state, past, ready, change, starts
+      state, past = switch.switch(*parts)
+      if change.again:
+        starts.append(i)
+    ticks = stream.chunk_ticks(settings.schedule, i - starts[-1])
     state, x0 = step(params, state, ticks)
     if change.cache != 'keep':
       past = switch.jitted_remember(settings)(past, state, x0)

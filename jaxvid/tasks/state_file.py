@@ -85,7 +85,7 @@ def save(
     'model': model,
     'chunk': snapshot.chunk,
     'first': snapshot.first,
-    'origin': snapshot.origin,
+    'starts': snapshot.starts,
     'pending': snapshot.state.pending is not None,
     'leaves': [leaf_name(path) for path, _ in leaves],
     'types': [x.dtype.name for x in arrays.values()],
@@ -208,7 +208,8 @@ def restore(
   return snapshot.replace(
     chunk=head['chunk'],
     first=head['first'],
-    origin=head.get('origin', 0),  # Files from before it existed lack it.
+    # Files from before it existed lack it.
+    starts=tuple(head.get('starts', (0,))),
   )
 
 
