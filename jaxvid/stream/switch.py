@@ -162,7 +162,7 @@ def _attention(settings: Settings):
 
 
 def _levels(
-  settings: Settings, state: State, starts: jax.Array | None
+  settings: Settings, state: State, starts: jax.Array | None = None
 ) -> tuple[jax.Array, jax.Array]:
   """Time step and noise level at which each held frame is kept, `[F]`."""
   memory = settings.memory
