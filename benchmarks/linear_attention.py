@@ -27,7 +27,8 @@ ROUNDS = 9
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('size', nargs='?', default='small')
+  sizes = {'choices': random_bundle.SIZES, 'default': 'small'}
+  parser.add_argument('size', nargs='?', **sizes)
   parser.add_argument('height', nargs='?', type=int, default=0)
   parser.add_argument('width', nargs='?', type=int, default=0)
   flags = parser.parse_args()

@@ -21,7 +21,7 @@ from jaxvid import config_files
 from jaxvid.convert import specs
 from jaxvid.main import task_module
 from jaxvid.models.layers import stack_layers
-from jaxvid.training import autoencoder, distillation, matching
+from jaxvid.training import autoencoder, distillation, matching, shapes
 from jaxvid.training.distill_config import DistillConfig
 from jaxvid.training.loop import LoopConfig
 from jaxvid.training.rollout import RolloutConfig
@@ -31,7 +31,8 @@ NAIVE = {5: 7, 20: 27, 60: 80}  # seconds -> chunks
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('size', nargs='?', default='nano')
+  sizes = {'choices': shapes.SIZES, 'default': 'nano'}
+  parser.add_argument('size', nargs='?', **sizes)
   parser.add_argument('batch', nargs='?', type=int, default=4)
   flags = parser.parse_args()
   measure(flags.size, flags.batch)

@@ -101,17 +101,29 @@ def clips(
     full = some + some[-1:] * (batch - len(some))
     key = jax.random.fold_in(jax.random.key(seed), start)
     columns = list(zip(*(story.prompts for story in full), strict=True))
-    yield from _batch(sampler, columns, key)[: len(some)]
+    videos = np.concatenate(list(steered(sampler, columns, key)), 1)
+    yield from videos[: len(some), : sampler.request.num_frames]
 
 
-def _batch(sampler: 'Sampler', columns, key) -> np.ndarray:
-  """Videos `[B, F, H, W, 3]` of the prompts of every chunk."""
+def steered(
+  sampler: 'Sampler', columns: Sequence[Sequence[str]], key: jax.Array
+) -> Iterator[np.ndarray]:
+  """Videos side by side whose prompts change, chunk by chunk.
+
+  Args:
+    sampler: the model; its config says what a change does.
+    columns: the prompts of every chunk, one per video.
+    key: of the noise.
+
+  Yields:
+    Frames uint8 `[B, n, H, W, 3]` of each chunk.
+  """
   settings, params, decoder = sampler.settings, sampler.params, sampler.decoder
   change, starts = sampler.config.switch.config(), [0]
   text, negative = sampler.embed(columns[0])
   state = stream.init(settings, params, text, key, negative)
   past = switch.new_past(settings, state)
-  step, decoder_state, pieces = stream.jitted_step(settings), None, []
+  step, decoder_state = stream.jitted_step(settings), None
   for i, prompts in enumerate(columns):
     if i and prompts != columns[i - 1]:
       ready = stream.encode_prompt(settings, params, *sampler.embed(prompts))
@@ -126,5 +138,4 @@ def _batch(sampler: 'Sampler', columns, key) -> np.ndarray:
     if decoder_state is None:
       decoder_state = decoder.init_state(x0)
     frames, decoder_state = decoder(x0, decoder_state, i == 0)
-    pieces.append(np.asarray(frames)[:, decoder.padding if i == 0 else 0 :])
-  return np.concatenate(pieces, 1)[:, : sampler.request.num_frames]
+    yield np.asarray(frames)[:, decoder.padding if i == 0 else 0 :]

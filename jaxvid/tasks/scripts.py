@@ -126,36 +126,17 @@ def play(
   import jax
 
   from jaxvid.data.scripts import chunk_starts
-  from jaxvid.stream import stream, switch
+  from jaxvid.tasks import scripted
 
   seconds = seconds or script.seconds
   if math.isinf(seconds):
     seconds = sampler.config.seconds
   config = dataclasses.replace(sampler.config, seconds=seconds)
   left, latents = generate.count_frames(config)
-  settings, params, decoder = sampler.settings, sampler.params, sampler.decoder
   starts = chunk_starts(latents, sampler.request.chunk) / generate.FPS
   prompts = [prompt_at(script.captions, time) for time in starts]
   key = jax.random.fold_in(jax.random.key(config.seed), number)
-  text, negative = sampler.embed(prompts[:1])
-  state = stream.init(settings, params, text, key, negative)
-  past = switch.new_past(settings, state)
-  change, starts = config.switch.config(), [0]
-  step, decoder_state = stream.jitted_step(settings), None
-  for i, prompt in enumerate(prompts):
-    if i and prompt != prompts[i - 1]:
-      ready = stream.encode_prompt(settings, params, *sampler.embed([prompt]))
-      parts = settings, params, state, past, ready, change, starts
-      state, past = switch.switch(*parts)
-      if change.again:
-        starts.append(i)
-    ticks = stream.chunk_ticks(settings.schedule, i - starts[-1])
-    state, x0 = step(params, state, ticks)
-    if change.cache != 'keep':
-      past = switch.jitted_remember(settings)(past, state, x0)
-    if decoder_state is None:
-      decoder_state = decoder.init_state(x0)
-    frames, decoder_state = decoder(x0, decoder_state, i == 0)
-    frames = np.asarray(frames)[0, decoder.padding if i == 0 else 0 :][:left]
+  for frames in scripted.steered(sampler, [[p] for p in prompts], key):
+    frames = frames[0, :left]
     left -= len(frames)
     yield frames

@@ -148,13 +148,10 @@ def clips(config: Config, asked: generate.Config) -> Callable[[str], float]:
   )
   count = request.num_chunks
   half = count // 2
-  again = [
-    i - half if asked.switch.again and i >= half else i for i in range(count)
-  ]
-  tables = {
-    changed: [stream.chunk_ticks(request.schedule, i) for i in places]
-    for changed, places in ((False, range(count)), (True, again))
-  }
+  plain = [stream.chunk_ticks(request.schedule, i) for i in range(count)]
+  changed = (
+    plain[:half] + plain[: count - half] if asked.switch.again else plain
+  )
 
   def timed(cache: str) -> float:
     state = init(settings, params, first, keys[3], negative)
@@ -162,7 +159,7 @@ def clips(config: Config, asked: generate.Config) -> Callable[[str], float]:
     text = jax.block_until_ready(encode(settings, params, second, negative))
     jax.block_until_ready((state, past))
     began = time.perf_counter()
-    for i, ticks in enumerate(tables[bool(cache)]):
+    for i, ticks in enumerate(changed if cache else plain):
       if cache and i == half:
         state, past = switch.switch(
           settings, params, state, past, text, SwitchConfig(cache)
