@@ -84,6 +84,10 @@ ARMS = {
     'long': LongConfig(12, kv_gradient=True),
     'schedule': Spec('432'),
   },
+  'the schedule again': {
+    'long': LongConfig(12, again=True),
+    'schedule': Spec('432'),
+  },
   'none': {'long': LongConfig(12, cache='none')},
   'unrolled adapters': {'lora': LORA, 'scan': False},
   'flow': {'flow': FLOW, 'target': 'gradient'},
@@ -141,49 +145,61 @@ def test_prompts_change_to_and_fro(config):
   np.testing.assert_array_equal(told[-1], first.prompt)
 
 
-@pytest.mark.parametrize('kv_gradient', [False, True])
-def test_videos_are_those_of_inference(config, kv_gradient):
-  """The same noise, the same switch, across clips; twice in a row."""
-  settings = config(
-    long=dataclasses.replace(LONG, kv_gradient=kv_gradient), scan=False
-  )
+@pytest.mark.parametrize(
+  'long, schedule',
+  [
+    (LONG, '1000,500'),
+    (dataclasses.replace(LONG, kv_gradient=True), '1000,500'),
+    # Two switches, so that the second re-cache takes chunks of either side of
+    # the first one at the levels that they were kept at.
+    (LongConfig(latents=16, every=1, again=True), '32'),
+  ],
+  ids=['plain', 'kv gradient', 'again'],
+)
+def test_videos_are_those_of_inference(config, long, schedule):
+  """The same noise, the same switches, across clips; twice in a row."""
+  settings = config(long=long, schedule=Spec(schedule), scan=False)
   frozen = distillation.frozen(settings)
   student = distillation.load(settings)['dit']
   run = jax.jit(_extend(settings, frozen, True))
-  assert long_tuning.clip_count(settings) == 2
-  video, batch = long_tuning.empty(settings), make_batch()
-  made = []
-  for i in range(3):
-    video, clip, texts = run(student, video, batch, jax.random.key(i))
-    made.append(clip)
-    if i == 0:
-      first = video
-    if i == 1:
-      end = video
-      np.testing.assert_array_equal(texts.prompt, first.follow)
-  assert first.switch == 1 and first.clip == 1 and end.chunk == 5
-  assert video.clip == 1  # The third begins another video.
-  assert clip.mask.all() and made[0].mask.all()
-  assert made[1].mask[0].tolist() == [False] * 2 + [True] * 4
+  count = long_tuning.clip_count(settings)
+  videos, made = [long_tuning.empty(settings)], []
+  for i in range(count + 1):
+    video, clip, texts = run(
+      student, videos[-1], make_batch(), jax.random.key(i)
+    )
+    videos.append(video)
+    made.append((clip, texts))
+  first, end = videos[1], videos[count]
+  assert first.switch == first.clip == 1 and end.chunk == 1 + 2 * count
+  assert videos[-1].clip == 1  # The last begins another video.
   plain = settings.stream(settings.schedule)
+  change = switch.SwitchConfig(again=long.again)
   state = stream.init(
     plain, student, first.prompt, jax.random.wrap_key_data(first.key)
   )
-  past, expected = switch.new_past(plain, state), []
+  past, expected, starts = switch.new_past(plain, state), [], [0]
   step = jax.jit(functools.partial(stream.step, plain))
-  for i in range(5):
-    if i == 3:
-      text = stream.encode_prompt(plain, student, first.follow)
+  for i in range(1 + 2 * count):
+    if i >= 3 and i % 2:
+      turn = (i - 1) // 2 % 2
+      prompt = first.follow if turn else first.prompt
+      np.testing.assert_array_equal(made[(i - 1) // 2][1].prompt, prompt)
+      text = stream.encode_prompt(plain, student, prompt)
       state, past = switch.switch(
-        plain, student, state, past, text, switch.SwitchConfig()
+        plain, student, state, past, text, change, starts
       )
-    ticks = stream.chunk_ticks(plain.schedule, i)
+      starts += [i] if long.again else []
+    ticks = stream.chunk_ticks(plain.schedule, i - starts[-1])
     state, x0 = step(student, state, ticks)
     past = switch.remember(plain, past, state, x0)
     expected.append(x0)
   expected = jnp.concatenate(expected, 1)
-  np.testing.assert_allclose(made[0].x, expected[:, :6], atol=2e-5)
-  np.testing.assert_allclose(made[1].x, expected[:, 4:], atol=2e-5)
+  for i, (clip, _) in enumerate(made[:count]):
+    new = [i == 0] * 2 + [True] * 4
+    assert clip.mask.tolist() == [new, new]
+    x = expected[:, 4 * i : 4 * i + 6]
+    np.testing.assert_allclose(clip.x, x, atol=2e-5)
 
 
 def test_gradient_comes_from_the_new_chunks_alone(config):

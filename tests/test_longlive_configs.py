@@ -139,10 +139,14 @@ def test_the_chain_that_tunes_the_student_of_the_demo_fits_together():
   loaded = {
     name: load(stage.config, stage.overrides) for name, stage in stages.items()
   }
-  for name in ('init', 'pulses', 'long', 'more'):
+  for name in ('init', 'pulses', 'long', 'more', 'again'):
     assert stages[name].outputs == (loaded[name].workdir,)
   used = set()
-  for teacher, student in (('init', 'long'), ('pulses', 'more')):
+  for teacher, student in (
+    ('init', 'long'),
+    ('pulses', 'more'),
+    ('pulses', 'again'),
+  ):
     run = loaded[teacher]
     assert loaded[student].distill.weights.teacher == run.workdir
     used |= set(run.diffusion.data.latents.split(','))
@@ -150,8 +154,10 @@ def test_the_chain_that_tunes_the_student_of_the_demo_fits_together():
   made = {loaded[n].target for n in stages if n.startswith('latents_')}
   assert made == used
   long, more = loaded['long'], loaded['more']
-  assert more.distill.weights.student == long.export != more.export
-  assert loaded['ship'].dit == more.export
+  assert more.distill.weights.student == long.export
+  last = loaded['again']
+  assert last.distill.weights.student == more.export != last.export
+  assert loaded['ship'].dit == last.export
   assert loaded['ship'].target == 'jaxvid/weights/shapes_longlive'
   for name, weights in (('', 'longlive'), ('_before', 'diagdistill')):
     for what in ('long', 'switch'):

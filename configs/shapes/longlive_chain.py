@@ -55,7 +55,10 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
         *(_teacher(size) if chunks else _stage_one(size)),
         _tuned(size, 'long', variant, run, '' if twice else target),
         *(
-          [_tuned(size, 'more', 'pulses', f'{runs}/longlive_pulses', target)]
+          [
+            _tuned(size, 'more', 'pulses', f'{runs}/longlive_pulses', ''),
+            _tuned(size, 'again', 'again', f'{runs}/longlive_again', target),
+          ]
           if twice
           else []
         ),

@@ -15,9 +15,10 @@ schedule: the chunks of a clip are scored behind those before them, in clips of
 (`causal.py:small,switches`). Captions change to and fro, about every 4 s, and
 all weights are trained; `chunks_lora` has adapters. `pulses` goes on from
 `chunks` with the changes that are still missed and their teacher
-(`causal.py:small,pulses`), in smaller and smaller steps. What came of each:
-docs/longlive.md. At size `nano` all are scored like that, by the causal model
-that ships.
+(`causal.py:small,pulses`), in smaller and smaller steps; `again` goes on from
+there, and where the prompt changes the schedule begins again. What came of
+each: docs/longlive.md. At size `nano` all are scored like that, by the causal
+model that ships.
 
 For comparison: `short` (clips of 5 s, each from its beginning), `naive` (whole
 videos of 60 s at once, scored as one; its memory grows with them), `full` (all
@@ -32,7 +33,8 @@ from ml_collections import config_dict
 from jaxvid.errors import UserError
 from jaxvid.training import recipes, shapes
 
-CHUNKS = ('chunks', 'chunks_lora', 'pulses')
+LAST = ('pulses', 'again')
+CHUNKS = ('chunks', 'chunks_lora', *LAST)
 VARIANTS = ('', '60', '240', *CHUNKS, 'short', 'naive', 'full', 'sink0')
 
 
@@ -54,7 +56,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
   config.distill.weights.student = f'runs/shapes/{size}/{start}_weights'
   if variant == 'sink0':
     config.distill.update({'sink': 0, 'window': 12})
-  if variant not in ('full', 'chunks', 'pulses'):
+  if variant not in ('full', 'chunks', *LAST):
     # *ours*: the share of all weights that rank 256 is at 1.3B (a quarter).
     rank = shapes.sizes(size)[0].dim // 6
     config.distill.lora = {'rank': rank, 'alpha': float(rank)}
@@ -77,12 +79,14 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
     config.distill.generator_every = 2
     if size not in shapes.CAUSAL_ONLY:
       config.distill.weights.teacher = f'runs/shapes/{size}/causal_switches'
-  if variant == 'pulses':
-    config.loop.steps = 900
+  if variant in LAST:
+    before = 'chunks' if variant == 'pulses' else 'pulses'
+    config.loop.steps = 900 if variant == 'pulses' else 1200
     config.loop.optimizer.schedule = 'cosine'
     config.distill.weights.student = (
-      f'runs/shapes/{size}/longlive_chunks_weights'
+      f'runs/shapes/{size}/longlive_{before}_weights'
     )
+    config.distill.long.again = variant == 'again'
     config.distill.data.prompts.scenes.motions = recipes.PULSES
     config.distill.data.prompts.scenes.changes = recipes.MISSED
     if size not in shapes.CAUSAL_ONLY:

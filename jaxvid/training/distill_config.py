@@ -77,6 +77,7 @@ class LongConfig:
     every: clips from that change to the next, back to the first prompt, and so
       on to and fro; 0: it changes once (LongLive).
     cache: what becomes of the memory then, as `stream.switch.SwitchConfig`.
+    again: the schedule begins again then, as there (ours).
     kv_gradient: keys and values of the new clip carry gradient; otherwise
       each chunk learns from its own exit tick alone.
   """
@@ -86,6 +87,7 @@ class LongConfig:
   switches: float = 1.0
   every: int = 0
   cache: Literal['recache', 'keep', 'none'] = 'recache'
+  again: bool = False
   kv_gradient: bool = False
 
   def __post_init__(self):

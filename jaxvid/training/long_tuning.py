@@ -58,6 +58,8 @@ class Video:
     chunk: chunks so far.
     clip: clips so far.
     switch: clip that begins with the next prompt; `NEVER` for none.
+    starts: chunks that the schedule began with, the latest ones, newest last;
+      as many as a memory can see.
     tail: the last `overlap` chunks.
     before: the latents before those, up to 3 `[B, <= 3, H, W, C]`.
   """
@@ -71,6 +73,7 @@ class Video:
   chunk: jax.Array
   clip: jax.Array
   switch: jax.Array
+  starts: jax.Array
   tail: Record
   before: jax.Array
 
@@ -108,6 +111,7 @@ def empty(config: DistillConfig) -> Video:
     chunk=zero,
     clip=zero + clip_count(config),
     switch=zero + NEVER,
+    starts=jnp.zeros(held // config.chunk, jnp.int32),
     tail=Record(chunk, jnp.copy(chunk), *jnp.zeros((2, overlap))),
     before=jnp.zeros((batch, older, *picture)),
   )
@@ -192,10 +196,13 @@ def extend(
   video, changed = _told(config, video)
   prompt = video.prompt
   state, past = _begun(config, student, video, changed)
+  if config.long.again:
+    starts = jnp.roll(video.starts, -1).at[-1].set(video.chunk)
+    video = video.replace(starts=jnp.where(changed, starts, video.starts))
   depth = rollout.depths(depth_key, config.rollout)
   start = state.memory
   state, past, first, new = _made(
-    config, student, state, past, video.tail, fresh, depth
+    config, student, state, past, video, fresh, depth
   )
   both = jax.tree.map(lambda *parts: jnp.concatenate(parts), first, new)
   clean = rollout.join(both.clean)
@@ -240,7 +247,8 @@ def _begun(config: DistillConfig, student, video: Video, changed: jax.Array):
   def change(state, past):
     match config.long.cache:
       case 'recache':
-        return switch.recache(settings, student, state, past, text), past
+        parts = settings, student, state, past, text, video.starts
+        return switch.recache(*parts), past
       case 'none':
         nothing = jax.tree.map(jnp.zeros_like, past)
         return switch.emptied(state, text), nothing
@@ -255,27 +263,29 @@ def _begun(config: DistillConfig, student, video: Video, changed: jax.Array):
   )
 
 
-def _table(config: DistillConfig, chunk: jax.Array, count: int) -> Table:
-  """Ticks of `count` chunks from a traced one on."""
+def _table(
+  config: DistillConfig, video: Video, chunk: jax.Array, count: int
+) -> Table:
+  """Ticks of `count` chunks of the videos from a traced one on."""
   schedule = describe.build(config.schedule)
   rows = len(schedule.rows)
-  index = chunk + jnp.arange(count)
+  index = chunk - jnp.max(video.starts) + jnp.arange(count)
   last = index % rows if schedule.cyclic else jnp.minimum(index, rows - 1)
   return rollout.choose_rows(rollout.table_of(schedule, rows), last)
 
 
-def _made(config: DistillConfig, student, state, past, tail, fresh, depth):
+def _made(config: DistillConfig, student, state, past, video, fresh, depth):
   """Rolls out, without gradient.
 
   Returns:
     The stream, its latents, and records: of the chunks that a video begins
-    with, or of the last ones before (`tail`); of the new ones.
+    with, or of the last ones before; of the new ones.
   """
-  overlap = tail.t.shape[0]
+  overlap = video.tail.t.shape[0]
   settings = config.student
 
   def roll(state: State, past: Past, depth):
-    table = _table(config, state.chunk, len(depth))
+    table = _table(config, video, state.chunk, len(depth))
     state, record = rollout.generate(settings, student, state, table, depth)
     clean = rollout.join(record.clean)
     return state, switch.remember(settings, past, state, clean), record
@@ -283,7 +293,7 @@ def _made(config: DistillConfig, student, state, past, tail, fresh, depth):
   state, past, first = jax.lax.cond(
     fresh,
     lambda state, past: roll(state, past, depth[:overlap]),
-    lambda state, past: (state, past, tail),
+    lambda state, past: (state, past, video.tail),
     state,
     past,
   )
@@ -338,7 +348,8 @@ def _followed(
 
   def run(memory, chunk, record):
     count = len(record.t)
-    inputs = chunk + jnp.arange(count), _table(config, chunk, count), record
+    table = _table(config, video, chunk, count)
+    inputs = chunk + jnp.arange(count), table, record
 
     def body(memory, item):
       return one(student, text, memory, *item)
