@@ -98,9 +98,10 @@ def run(argv: Sequence[str]) -> None:
   task = task_module(config.get('task', None))
   with config.unlocked():
     del config['task']
+  own = set(config_lib.flatten(config))
   config_lib.complete(task.Config, config)
   if wants == 'help':
-    print(_config_help(spec, config, doc))
+    print(_config_help(spec, config, own, doc))
     return
   override(config, overrides)
   keep_programs()
@@ -225,12 +226,12 @@ def _help() -> str:
   return '\n'.join(lines)
 
 
-def _config_help(spec: str, config, doc: str) -> str:
-  """The config's docstring and its keys with their values."""
-  flat = config_lib.flatten(config)
-  lines = [spec, '', doc.strip(), '', 'keys:']
-  lines += [f'  --config.{key}={value!r}' for key, value in flat.items()]
-  return '\n'.join(lines)
+def _config_help(spec: str, config, own: set[str], doc: str) -> str:
+  """The config's docstring and its keys: its `own`, then all others."""
+  rows = {True: ['keys:'], False: ['', 'keys at their defaults:']}
+  for key, value in config_lib.flatten(config).items():
+    rows[key in own].append(f'  --config.{key}={value!r}')
+  return '\n'.join([spec, '', doc.strip(), '', *rows[True], *rows[False]])
 
 
 if __name__ == '__main__':

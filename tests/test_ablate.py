@@ -72,7 +72,7 @@ def world(monkeypatch):
 
   monkeypatch.setattr(chain, '_execute', execute)
   monkeypatch.setattr(
-    chain, 'settings_of', lambda stage: {'flags': stage.flags, 'keys': []}
+    chain, 'settings_of', lambda s: chain.StageSettings(s.flags, [], [])
   )
   return ran, fails
 

@@ -29,6 +29,7 @@ class World:
   def __init__(self, folder):
     self.keys = {name: ['--config.x=1'] for name in 'abc'}
     self.ran, self.fails, self.folder = [], set(), folder
+    self.defaults = ['--config.y=0']
     self.config = Config(
       workdir=str(folder / 'chain'),
       stages=tuple(
@@ -48,7 +49,8 @@ class World:
     (self.folder / stage.name).mkdir(exist_ok=True)
 
   def settings_of(self, stage):
-    return {'flags': stage.flags, 'keys': self.keys[stage.name]}
+    keys, defaults = self.keys[stage.name], self.defaults
+    return chain.StageSettings(stage.flags, keys, defaults)
 
 
 @pytest.fixture
@@ -63,6 +65,16 @@ def test_finished_stages_are_not_run_again(world, capsys):
   assert world.run() == 'abc'
   assert world.run() == ''
   assert 'stage 3/3 c: finished before' in capsys.readouterr().err
+
+
+def test_a_setting_that_came_to_be_later_changes_nothing_by_its_default(world):
+  assert world.run() == 'abc'
+  world.defaults = ['--config.new=0', '--config.y=0', '--config.z=1']
+  assert world.run() == ''
+  world.keys['c'] = ['--config.x=1', '--config.new=1']
+  assert world.run() == 'c'
+  world.defaults = ['--config.new=0', '--config.y=1']
+  assert world.run() == 'abc'
 
 
 def test_a_chain_goes_on_at_the_stage_that_failed(world):

@@ -192,7 +192,8 @@ def test_help_and_version(echo, capsys):
   assert echo('--help') == 0
   out = capsys.readouterr().out
   assert 'The command and its runtime.' in out
-  assert '--config.model.dim=8' in out
+  own, _, others = out.partition('\nkeys at their defaults:\n')
+  assert '--config.model.dim=8' in own and '--config.' in others
   assert not echo.seen
 
 

@@ -3,7 +3,8 @@
 A file per stage in the chain's folder says with which settings it was begun
 and whether it finished. Started again, the chain skips what is finished and
 goes on where it stopped. A stage whose settings have changed, or that follows
-one that has, begins anew: what it made before is moved aside, not removed.
+one that has, begins anew: what it made before is moved aside, not removed. A
+setting that came to be after a stage was begun changes nothing by its default.
 Stages follow one another, or those that they say they need.
 """
 
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from jaxvid.config import nearest
 from jaxvid.data import files
@@ -129,13 +130,14 @@ def run(config: Config) -> None:
     before = ' '.join(digests[name] for name in needs)
     if stage.name == config.start and known:
       before = known['settings']['after']
-    settings = {'after': before, **keys[stage.name]}
-    digests[stage.name] = _digest({'settings': settings})
+    now = keys[stage.name]
+    settings = {'after': before, **now.since(known)}
     if known and known['settings'] != settings:
       why = _difference(known['settings'], settings)
-      known = None
+      known, settings = None, {'after': before, **now.since(None)}
       if not config.explain:
         _renew(config, stage, title, why)
+    digests[stage.name] = _digest({'settings': settings})
     finished = bool(known and known['finished'])
     if config.explain:
       state = 'finished' if finished else 'to be run'
@@ -166,7 +168,35 @@ def _attempt(
   return True
 
 
-def settings_of(stage: Stage) -> dict[str, Any]:
+class StageSettings(NamedTuple):
+  """What a stage is run with, as lines `--config.KEY=VALUE`.
+
+  Attributes:
+    flags: of its command.
+    keys: settings that its config file names.
+    defaults: all others.
+  """
+
+  flags: list[str]
+  keys: list[str]
+  defaults: list[str]
+
+  def since(self, known: dict[str, Any] | None) -> dict[str, list[str]]:
+    """Those that count for a stage that was begun, as its file knows them."""
+    keys = self.keys + self.defaults
+    if known:
+      now = {_key(line): line for line in keys}
+      old = [_key(line) for line in known['settings']['keys']]
+      keys = [now[key] for key in old if key in now]
+      keys += [line for line in self.keys if _key(line) not in old]
+    return {'flags': self.flags, 'keys': keys}
+
+
+def _key(line: str) -> str:
+  return line.split('=')[0].removeprefix('--config.')
+
+
+def settings_of(stage: Stage) -> StageSettings:
   """A stage's flags and every setting of its config file.
 
   The program itself is asked (`--help`), so that a stage is known to exist,
@@ -178,15 +208,18 @@ def settings_of(stage: Stage) -> dict[str, Any]:
   code, text = _described(stage.config)
   if code:
     raise UserError(f'stage {stage.name!r}: {text}')
-  keys = [line.strip() for line in text.splitlines()]
-  names = [key.split('=')[0].removeprefix('--config.') for key in keys]
+  own, _, others = text.partition('\n\nkeys at their defaults:\n')
+  keys, defaults = (
+    [line.strip() for line in part.splitlines()] for part in (own, others)
+  )
+  names = [_key(line) for line in keys + defaults]
   for override in stage.overrides:
     name = override.split('=')[0]
     if name not in names:
       raise UserError(
         f'stage {stage.name!r}: unknown key {name}.{nearest(name, names)}'
       )
-  return {'flags': stage.flags, 'keys': keys}
+  return StageSettings(stage.flags, keys, defaults)
 
 
 @functools.lru_cache(maxsize=256)
