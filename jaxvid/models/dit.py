@@ -5,6 +5,8 @@ One set of parameters serves both: what a token may attend is said by a plan
 Self-Forcing `wan/modules/causal_model.py`.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -252,6 +254,7 @@ def _pad_text(config: DiTConfig, text: jax.Array) -> jax.Array:
   return jnp.pad(text, pads)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 3))
 def text_kv(
   config: DiTConfig,
   params: Params,

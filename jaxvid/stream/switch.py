@@ -254,6 +254,9 @@ def switch(
 
   Returns:
     The stream and its latents, of which 'none' leaves nothing.
+
+  Raises:
+    UserError: a model whose memory cannot be made anew like that.
   """
   frames = int(state.memory.frame)
   if config.cache == 'keep' or not frames:
@@ -261,6 +264,31 @@ def switch(
     return state.replace(text=text), past
   if config.cache == 'none':
     return emptied(state, text), jax.tree.map(jnp.zeros_like, past)
+  parts = settings, params, state, past, text, config, starts, frames
+  program, inputs = _recaching(*parts)
+  return program(*inputs), past
+
+
+def compile_switch(
+  settings: Settings,
+  params,
+  state: State,
+  past: Past,
+  text: TextKV,
+  config: SwitchConfig,
+) -> None:
+  """Compiles what a later `switch` runs; arguments and errors are its own."""
+  if config.cache in ('recache', 'upstream'):
+    full = settings.memory.capacity
+    parts = settings, params, state, past, text, config, (0,), full
+    program, inputs = _recaching(*parts)
+    program.lower(*inputs).compile()
+
+
+def _recaching(
+  settings, params, state, past, text, config: SwitchConfig, starts, frames: int
+):
+  """The program that makes a memory of so many frames anew; what it takes."""
   if not settings.inputs.plain:
     raise UserError(
       f"switch.cache='{config.cache}' knows no further inputs (recycled "
@@ -281,8 +309,8 @@ def switch(
     # As many as a memory can see, so that one program serves all.
     latest = [0] * settings.memory.capacity + list(starts)
     begun = jnp.asarray(latest[-settings.memory.capacity :], jnp.int32)
-    return jitted_recache(settings)(params, state, past, text, begun), past
+    return jitted_recache(settings), (params, state, past, text, begun)
   count = min(frames, settings.memory.sink + settings.memory.window)
   latents = newest(past, state.memory.frame, count)
-  run = jitted_upstream_recache(settings, config.sink == 'keep')
-  return run(params, state, text, latents), past
+  program = jitted_upstream_recache(settings, config.sink == 'keep')
+  return program, (params, state, text, latents)

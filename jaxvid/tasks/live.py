@@ -138,6 +138,11 @@ def play(
     session = Session(
       *parts, state, past=past, decoder_state=decoder_state, **options
     )
+  if plan.cues or config.switch.live:
+    # Now, so that the first change does not make the video wait.
+    text = stream.encode_prompt(*parts[:2], model.text, model.negative)
+    change = config.switch.config()
+    switch.compile_switch(*parts[:2], state, past, text, change)
   total = request.num_frames - plan.shown
   if total <= 0:
     raise UserError(
