@@ -200,6 +200,9 @@ def override(config, overrides: Sequence[str]) -> None:
       raise UserError(f'config.{key} is no switch: write --config.{key}=...')
     if value is None and not isinstance(keys[key], bool):
       raise UserError(f'config.{key} needs a value: --config.{key}=...')
+    known = {'true', 't', '1', 'false', 'f', '0'}
+    if isinstance(keys[key], bool) and value and value.lower() not in known:
+      raise UserError(f'config.{key} is true or false, not {value!r}')
   values = flags.FlagValues()
   argv = ['jaxvid', *overrides]
   config_flags.DEFINE_config_dict(

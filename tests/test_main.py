@@ -113,7 +113,7 @@ def test_config_argument_and_negated_switch(echo):
     ('--config.model=1', 'config.model is a section.*config.model.dim'),
     ('--config.seconds=long', 'config.seconds=long: .*float'),
     ('--config.model.dim=1.5', 'config.model.dim=1.5: .*int'),
-    ('--config.explain=maybe', 'config.explain=maybe'),
+    ('--config.explain=maybe', "config.explain is true or false, not 'maybe'"),
     ('--config.steps=("a",)', r"config.steps\[0\]: expected int, got 'a'"),
     ('--config.prompt', 'config.prompt needs a value'),
     ('--noconfig.prompt', 'config.prompt is no switch'),
