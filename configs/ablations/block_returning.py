@@ -28,6 +28,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
   return config_dict.ConfigDict(
     {
       **block.base('block_returning', 'Returning scenes', arg, seconds=60.0),
+      'clips': 32,  # of a minute each
       'trainings': block.trainings(arg, block.FULL),
       'curves': ['colour', 'shape', 'motion'],
       'arms': [arm(name, block.FULL, row) for name, row in rows.items()],
