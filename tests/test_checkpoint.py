@@ -11,6 +11,7 @@ import training_toy as toy
 from jaxvid.errors import UserError
 from jaxvid.storage import weights
 from jaxvid.training import checkpoint, loop
+from jaxvid.training.state import TrainState
 
 
 def make_params():
@@ -119,6 +120,22 @@ def test_run_without_checkpoint(tmp_path):
   (tmp_path / 'checkpoints').mkdir()
   with pytest.raises(UserError, match='no finished checkpoint'):
     checkpoint.load_params(tmp_path)
+
+
+def test_arrays_without_elements_come_back(tmp_path):
+  """A stream without a sink remembers no latents of one."""
+  video = {'sink': jnp.zeros((2, 0, 4)), 'recent': jnp.ones((2, 3, 4))}
+  state = TrainState(jnp.int32(7), make_params(), make_params(), video)
+  manager = checkpoint.open_manager(tmp_path)
+  checkpoint.save(manager, state, {'at': 7}, {})
+  manager.wait_until_finished()
+  template = jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state
+  )
+  found, data = checkpoint.restore(manager, template)
+  manager.close()
+  assert data == {'at': 7} and found.opt_state['sink'].shape == (2, 0, 4)
+  jax.tree.map(np.testing.assert_array_equal, found, state)
 
 
 def test_resuming_another_model_fails_clearly(tmp_path):

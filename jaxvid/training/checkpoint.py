@@ -75,12 +75,13 @@ def save(
     # step will overwrite.
     state = jax.tree.map(jnp.copy, state)
   arrays = ocp.args.StandardSave
+  opt = {'step': state.step, 'state': _without_empty(state.opt_state)}
   manager.save(
     int(state.step),
     args=ocp.args.Composite(
       params=arrays(state.params),
       ema=arrays(state.ema),
-      opt=arrays({'step': state.step, 'state': state.opt_state}),
+      opt=arrays(opt),
       data=ocp.args.JsonSave(dict(data)),
       config=ocp.args.JsonSave(dict(config)),
     ),
@@ -106,7 +107,7 @@ def restore(
   found = weights.metadata(where / 'params')
   check_tree(found, template.params, f'cannot resume from {where}')
   arrays = ocp.args.StandardRestore
-  opt = {'step': template.step, 'state': template.opt_state}
+  opt = {'step': template.step, 'state': _without_empty(template.opt_state)}
   try:
     items = manager.restore(
       step,
@@ -126,9 +127,25 @@ def restore(
     step=items.opt['step'],
     params=items.params,
     ema=items.ema,
-    opt_state=items.opt['state'],
+    opt_state=_with_empty(template.opt_state, items.opt['state']),
   )
   return state, items.data
+
+
+def _without_empty(tree):
+  """Without arrays of no elements, such as a sink of 0: orbax takes none."""
+  return jax.tree.map(lambda leaf: leaf if leaf.size else None, tree)
+
+
+def _with_empty(template, found):
+  """What `_without_empty` left out, put back."""
+
+  def fill(want, leaf):
+    if want.size:
+      return leaf
+    return jnp.zeros(want.shape, want.dtype, device=want.sharding)
+
+  return jax.tree.map(fill, template, found)
 
 
 def load_params(
