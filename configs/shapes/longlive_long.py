@@ -24,8 +24,8 @@ For comparison: `short` (clips of 5 s, each from its beginning), `naive` (whole
 videos of 60 s at once, scored as one; its memory grows with them), `full` (all
 weights, no adapters), `sink0` (from stage 1 without a sink). Source: LongLive,
 sections 3.1 to 3.3 and appendix F; its `longlive_train_long.yaml` where
-marked. `chunks` and `pulses` take 0.6 steps/s on one CPU core; the others have
-not been timed.
+marked. `chunks`, `pulses` and `again` take 0.6 steps/s on one CPU core; the
+others have not been timed.
 """
 
 from ml_collections import config_dict
