@@ -71,9 +71,12 @@ def show(name: str, config: DistillConfig, loop: LoopConfig, batch: int):
   method = matching.method(config, loop, negative, codec)
   init = functools.partial(distillation.init, config)
   state = jax.eval_shape(lambda k: method.create(init(k)), jax.random.key(0))
-  dit = jax.eval_shape(stack_layers, specs.abstract('dit', config.dit))
+  dit, teacher = (
+    jax.eval_shape(stack_layers, specs.abstract('dit', sizes))
+    for sizes in (config.dit, config.teacher_dit or config.dit)
+  )
   frozen = {
-    'teacher': dit,
+    'teacher': teacher,
     'text': specs.abstract('text', config.text),
     'base': {'dit': dit, 'critic': dit},
   }

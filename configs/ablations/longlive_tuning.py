@@ -6,7 +6,8 @@ Streams of 30 s after stage 1 alone, and after as many steps of short clips, of
 whole videos scored at once (naive; of 20 s, fewer steps, as many chunks) and
 of streaming long tuning; adapters of several ranks against all weights; keys
 and values with gradient. Trains ten. What a naive step needs of memory is in
-docs/longlive.md. Its runtime has not been measured.
+docs/longlive.md. Takes 95 minutes on one CPU core, beside another training; two
+of the trainings are shared with `longlive_switches.py`.
 """
 
 from ml_collections import config_dict
