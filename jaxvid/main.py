@@ -23,6 +23,7 @@ from jaxvid.errors import UserError, UserNotice
 
 USAGE = 'python -m jaxvid.main --config=configs/NAME.py[:ARG] [--config.KEY=V]'
 _FLAG = re.compile(r'--?(no)?config(?:\.([^=]+))?(?:=(.*))?$', re.DOTALL)
+_BOOLS = {'true', 't', '1', 'false', 'f', '0'}  # absl's
 # The disk's fault or a path's, not ours: no traceback for these.
 _FILE_ERRNOS = {
   errno.EACCES,
@@ -200,8 +201,7 @@ def override(config, overrides: Sequence[str]) -> None:
       raise UserError(f'config.{key} is no switch: write --config.{key}=...')
     if value is None and not isinstance(keys[key], bool):
       raise UserError(f'config.{key} needs a value: --config.{key}=...')
-    known = {'true', 't', '1', 'false', 'f', '0'}
-    if isinstance(keys[key], bool) and value and value.lower() not in known:
+    if isinstance(keys[key], bool) and (value or 'true').lower() not in _BOOLS:
       raise UserError(f'config.{key} is true or false, not {value!r}')
   values = flags.FlagValues()
   argv = ['jaxvid', *overrides]

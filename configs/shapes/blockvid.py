@@ -15,8 +15,8 @@ how often); noise rises from chunk to chunk in half of the clips. A third word,
 Long takes are 11 s here and not 50 s, which the budget of a CPU rules out.
 Values are marked in `jaxvid/training/block_recipes.py`. At size `nano`, on one
 CPU core: stage 1 half a step per second, stage 2 0.9; some 10 and 6 minutes.
-Expected: `loss` 0.23 in stage 1, 0.25 in stage 2, `gan_accuracy` between 0.5 and
-1. Sampling: configs/evaluate/returning.py.
+Expected: `loss` 0.23 in stage 1, 0.25 in stage 2, `gan_accuracy` between 0.5
+and 1. Sampling: configs/evaluate/returning.py.
 """
 
 from ml_collections import config_dict
