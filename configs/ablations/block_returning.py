@@ -7,7 +7,8 @@ chunk shows B. Arms: the semantic bank, the same with the eviction of
 docs/blockvid.md's default, a dynamic sparse and a rolling cache of the same
 size, and a rolling one with the first chunk as its sink. Measured after the
 return: what the probe reads, and the drift of both A shots together. Three
-seeds. Its runtime has not been measured.
+seeds. Training takes half an hour on one CPU core; measuring 85 s on two cores
+per arm and seed, of 16 clips.
 """
 
 from ml_collections import config_dict
