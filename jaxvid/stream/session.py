@@ -175,6 +175,21 @@ class Session(Iterator[np.ndarray]):
       self._text = text
       return self.chunk
 
+  def compile(self, text: TextKV) -> None:
+    """Compiles what `switch` will run, so that the first one need not wait.
+
+    Args:
+      text: of any prompt, from `stream.encode_prompt`.
+
+    Raises:
+      UserError: a model whose memory cannot be made anew.
+    """
+    with self._lock:
+      if self._switching.cache in ('recache', 'upstream'):
+        full = self._settings.memory.capacity
+        program, inputs = switch.recache_program(*self._switched(text), full)
+        program.lower(*inputs).compile()
+
   def snapshot(self) -> Snapshot:
     """A copy on the host; the session goes on untouched."""
     with self._lock:
@@ -224,18 +239,15 @@ class Session(Iterator[np.ndarray]):
     self._waiting, self._first = start_copy(video[:, skip:]), False
     self.chunk += 1
 
+  def _switched(self, text: TextKV):
+    """Arguments of `switch.switch`."""
+    parts = self._settings, self._params, self._state, self._past
+    return *parts, text, self._switching, self._starts
+
   def _change(self, text: TextKV) -> None:
     jax.block_until_ready(self._state.memory)
     began = time.perf_counter()
-    self._state, self._past = switch.switch(
-      self._settings,
-      self._params,
-      self._state,
-      self._past,
-      text,
-      self._switching,
-      self._starts,
-    )
+    self._state, self._past = switch.switch(*self._switched(text))
     jax.block_until_ready(self._state.memory)
     if self._switching.again:
       self._starts += (self.chunk,)

@@ -264,31 +264,23 @@ def switch(
     return state.replace(text=text), past
   if config.cache == 'none':
     return emptied(state, text), jax.tree.map(jnp.zeros_like, past)
-  parts = settings, params, state, past, text, config, starts, frames
-  program, inputs = _recaching(*parts)
+  program, inputs = recache_program(
+    settings, params, state, past, text, config, starts, frames
+  )
   return program(*inputs), past
 
 
-def compile_switch(
-  settings: Settings,
-  params,
-  state: State,
-  past: Past,
-  text: TextKV,
-  config: SwitchConfig,
-) -> None:
-  """Compiles what a later `switch` runs; arguments and errors are its own."""
-  if config.cache in ('recache', 'upstream'):
-    full = settings.memory.capacity
-    parts = settings, params, state, past, text, config, (0,), full
-    program, inputs = _recaching(*parts)
-    program.lower(*inputs).compile()
-
-
-def _recaching(
-  settings, params, state, past, text, config: SwitchConfig, starts, frames: int
+def recache_program(
+  settings, params, state, past, text, config, starts, frames: int
 ):
-  """The program that makes a memory of so many frames anew; what it takes."""
+  """What `switch`, whose other arguments these are, runs to make memory anew.
+
+  Args:
+    frames: latent frames of the video so far; many: the memory is full.
+
+  Returns:
+    A jitted program and what it takes.
+  """
   if not settings.inputs.plain:
     raise UserError(
       f"switch.cache='{config.cache}' knows no further inputs (recycled "

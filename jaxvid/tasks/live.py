@@ -140,9 +140,8 @@ def play(
     )
   if plan.cues or config.switch.live:
     # Now, so that the first change does not make the video wait.
-    text = stream.encode_prompt(*parts[:2], model.text, model.negative)
-    change = config.switch.config()
-    switch.compile_switch(*parts[:2], state, past, text, change)
+    texts = model.text, model.negative
+    session.compile(stream.encode_prompt(*parts[:2], *texts))
   total = request.num_frames - plan.shown
   if total <= 0:
     raise UserError(

@@ -12,7 +12,8 @@ from jaxvid.data.shapes import scene as scene_lib
 from jaxvid.data.shapes import script as script_lib
 from jaxvid.data.shapes.captions import Spec
 from jaxvid.errors import UserError
-from jaxvid.stream import stream, switch
+from jaxvid.stream import stream
+from jaxvid.stream.session import Session
 from jaxvid.tasks import generate
 
 if TYPE_CHECKING:
@@ -115,27 +116,23 @@ def steered(
     columns: the prompts of every chunk, one per video.
     key: of the noise.
 
-  Yields:
+  Returns:
     Frames uint8 `[B, n, H, W, 3]` of each chunk.
   """
-  settings, params, decoder = sampler.settings, sampler.params, sampler.decoder
-  change, starts = sampler.config.switch.config(), [0]
+  parts = sampler.settings, sampler.params
   text, negative = sampler.embed(columns[0])
-  state = stream.init(settings, params, text, key, negative)
-  past = switch.new_past(settings, state)
-  step, decoder_state = stream.jitted_step(settings), None
-  for i, prompts in enumerate(columns):
-    if i and prompts != columns[i - 1]:
-      ready = stream.encode_prompt(settings, params, *sampler.embed(prompts))
-      parts = settings, params, state, past, ready, change, starts
-      state, past = switch.switch(*parts)
-      if change.again:
-        starts.append(i)
-    ticks = stream.chunk_ticks(settings.schedule, i - starts[-1])
-    state, x0 = step(params, state, ticks)
-    if change.cache != 'keep':
-      past = switch.jitted_remember(settings)(past, state, x0)
-    if decoder_state is None:
-      decoder_state = decoder.init_state(x0)
-    frames, decoder_state = decoder(x0, decoder_state, i == 0)
-    yield np.asarray(frames)[:, decoder.padding if i == 0 else 0 :]
+  session = Session(
+    *parts,
+    sampler.decoder,
+    stream.init(*parts, text, key, negative),
+    stop=len(columns),
+    switching=sampler.config.switch.config(),
+  )
+
+  def due(i: int) -> None:
+    if i and columns[i] != columns[i - 1]:
+      told = sampler.embed(columns[i])
+      session.switch(stream.encode_prompt(*parts, *told))
+
+  session.before = due
+  return session
