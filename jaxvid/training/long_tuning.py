@@ -59,7 +59,7 @@ class Video:
     clip: clips so far.
     switch: clip that begins with the next prompt; `NEVER` for none.
     starts: chunks that the schedule began with, the latest ones, newest last;
-      as many as a memory can see.
+      as many as a memory can see, and the one before.
     tail: the last `overlap` chunks.
     before: the latents before those, up to 3 `[B, <= 3, H, W, C]`.
   """
@@ -111,7 +111,7 @@ def empty(config: DistillConfig) -> Video:
     chunk=zero,
     clip=zero + clip_count(config),
     switch=zero + NEVER,
-    starts=jnp.zeros(held // config.chunk, jnp.int32),
+    starts=jnp.zeros(held // config.chunk + 1, jnp.int32),
     tail=Record(chunk, jnp.copy(chunk), *jnp.zeros((2, overlap))),
     before=jnp.zeros((batch, older, *picture)),
   )
@@ -196,9 +196,6 @@ def extend(
   video, changed = _told(config, video)
   prompt = video.prompt
   state, past = _begun(config, student, video, changed)
-  if config.long.again:
-    starts = jnp.roll(video.starts, -1).at[-1].set(video.chunk)
-    video = video.replace(starts=jnp.where(changed, starts, video.starts))
   depth = rollout.depths(depth_key, config.rollout)
   start = state.memory
   state, past, first, new = _made(
@@ -225,8 +222,12 @@ def _told(config: DistillConfig, video: Video) -> tuple[Video, jax.Array]:
   changed = video.clip == video.switch
   every = config.long.every
   again = video.clip + every if every else NEVER
-  prompt, follow = video.prompt, video.follow
+  prompt, follow, starts = video.prompt, video.follow, video.starts
+  if config.long.again:
+    later = jnp.roll(starts, -1).at[-1].set(video.chunk)
+    starts = jnp.where(changed, later, starts)
   video = video.replace(
+    starts=starts,
     prompt=jnp.where(changed, follow, prompt),
     follow=jnp.where(changed, prompt, follow),
     switch=jnp.where(changed, again, video.switch),
