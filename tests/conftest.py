@@ -16,5 +16,23 @@ os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
 os.environ.setdefault('JAXVID_CACHE', 'off')
 
 import jax
+import pytest
 
 jax.config.update('jax_default_matmul_precision', 'highest')
+
+
+@pytest.fixture
+def compilations():
+  """Call it to begin: the list that it returns grows with every program."""
+  durations = []
+
+  def listen(event, duration, **_):
+    if 'backend_compile' in event:
+      durations.append(duration)
+
+  def begin():
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    return durations
+
+  yield begin
+  jax.monitoring.unregister_event_duration_listener(listen)

@@ -201,19 +201,13 @@ def test_memory_of_the_process_is_read():
   assert resident.start_anew() and resident.held()[1] < highest - 20
 
 
-def test_nothing_is_compiled_once_frames_flow(weights, tmp_path):
+def test_nothing_is_compiled_once_frames_flow(weights, tmp_path, compilations):
   """The first frames must not wait for a compiler."""
   config = _stream(
     weights, prompt='a red circle', output=str(tmp_path / 'x.mp4')
   )
   playback = player.prepare(config, generate.check(config))
-  compiled = []
-
-  def listen(event, duration, **_):
-    if 'backend_compile' in event:
-      compiled.append(duration)
-
-  jax.monitoring.register_event_duration_secs_listener(listen)
+  compiled = compilations()
   pieces = list(playback.frames)
   assert len(pieces) >= 2
   assert not compiled

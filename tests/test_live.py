@@ -90,23 +90,14 @@ def test_a_script_changes_the_video_from_its_chunk_on(make, tmp_path, capsys):
 
 
 @pytest.mark.parametrize('cache', ['recache', 'upstream'])
-def test_no_change_waits_for_a_compiler(make, tmp_path, cache):
+def test_no_change_waits_for_a_compiler(make, tmp_path, cache, compilations):
   script = _script(tmp_path, (0, FIRST), (1.0, SECOND))
   change = Switching(cache=cache, script=script)
   config = make(prompt='', switch=change)
   playback = player.prepare(config, generate.check(config))
-  compiled = []
-
-  def listen(event, duration, **_):
-    if 'backend_compile' in event:
-      compiled.append(duration)
-
   next(playback.frames)
-  jax.monitoring.register_event_duration_secs_listener(listen)
-  try:
-    assert sum(piece.shape[1] for piece in playback.frames) >= 20
-  finally:
-    jax.monitoring.unregister_event_duration_listener(listen)
+  compiled = compilations()
+  assert sum(piece.shape[1] for piece in playback.frames) >= 20
   assert not compiled
 
 
