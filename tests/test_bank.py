@@ -215,6 +215,13 @@ def test_a_redundant_chunk_makes_room_so_that_every_scene_stays():
   assert any(3 <= n <= 6 for n in left)
 
 
+def test_a_scene_is_kept_as_it_was_first_seen():
+  options = {'evict': 'redundant', 'alike': 'earlier'}
+  config = _config(window=6, retrieved=1, capacity=4, **options)
+  scenes = [0, 0, 1, 1, 1, 1, 0, 0, 0]
+  assert _numbers(config, scenes) == [1, 2, 3, 9]
+
+
 def test_a_chunk_made_again_replaces_itself():
   config = _config(window=9, retrieved=1, capacity=5)
   memory, _ = _run(config, [0, 1, 2, 0])

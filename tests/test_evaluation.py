@@ -1,5 +1,6 @@
 """Intervals and drift curves on videos whose answers are known."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -83,6 +84,27 @@ def test_clips_read_in_other_processes_give_the_same_tally():
 def test_what_fails_in_another_process_is_raised_here():
   with pytest.raises(TypeError):
     list(ordered(int, [([],), (1,)], 1))
+
+
+def test_what_a_caption_leaves_open_is_remembered_or_not():
+  rng = np.random.default_rng(5)
+  settings = SceneSettings(
+    counts=(1.0,), pan_probability=0.0, motions=('left', 'right')
+  )
+  one = sample_scene(rng, settings)
+  full, open_ = (
+    captions.parse(text)
+    for text in (captions.caption(one), 'a red circle moving left')
+  )
+  (thing,) = one.objects
+  size = 'small' if thing.size == 'large' else 'large'
+  other = dataclasses.replace(
+    one, objects=(dataclasses.replace(thing, size=size),)
+  )
+  first, second = (render.render(scene, 33) for scene in (one, other))
+  assert findings.remembered(first, first, open_) == 1.0
+  assert findings.remembered(first, second, open_) == pytest.approx(2 / 3)
+  assert math.isnan(findings.remembered(first, second, full))
 
 
 def test_what_changed_and_what_stayed_after_a_switch():

@@ -6,10 +6,11 @@
 
 60 s in three shots, A, B and A again (`follow_up`: three shots, each changes
 one thing), a prompt per chunk. The probe reads the last shot against its
-caption; Video Drift Error, in both forms, is that of the first and the last
-shot, one after the other. The memory is BlockVid's; `stream.bank.retrieval`,
-`tau` and `retrieved` make it a rolling or a dynamic sparse one. Its runtime
-has not been measured.
+caption; `remembered` is what the caption leaves open (size, background) and
+shows as it did in the first shot; Video Drift Error, in both forms, is that of
+the first and the last shot, one after the other. The memory is BlockVid's;
+`stream.bank.retrieval`, `tau` and `retrieved` make it a rolling or a dynamic
+sparse one. Its runtime has not been measured.
 """
 
 from ml_collections import config_dict
@@ -28,12 +29,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
         'seconds': 60.0,
         'sink': 0,
         'window': 9,
-        'bank': {
-          **block_recipes.BANK,
-          'recent_probes': 16,
-          'random_probes': 16,
-          'evict': 'redundant',  # *ours*: a chunk of every scene stays
-        },
+        'bank': dict(block_recipes.SHAPES_BANK),
         'noise': {'shuffle': 4, 'shared': True},
         'switch': {'cache': 'keep'},
       },

@@ -9,7 +9,7 @@ import numpy as np
 from jaxvid.data.shapes.captions import Spec
 from jaxvid.evaluation import curves, drift, lv_bench, probe, scorers
 from jaxvid.evaluation.generated import Tally, Timeline
-from jaxvid.evaluation.measures import SWITCHED, Measures
+from jaxvid.evaluation.measures import REMEMBERED, SWITCHED, Measures
 from jaxvid.evaluation.scorers import ScorerConfig
 
 FPS = drift.FPS
@@ -94,7 +94,33 @@ def read_script(
   found.measures.note(drifts(np.concatenate([frames[:first], frames[start:]])))
   if len(shots) > 1:
     found.measures.note(after_switch(frames, shots[-2][1], shots[-1]))
+  if len(shots) > 2 and said == shots[0][1]:
+    share = remembered(frames[:first], frames[start:], said)
+    found.measures.note({REMEMBERED: share})
   return found
+
+
+def remembered(before: np.ndarray, after: np.ndarray, said: Spec) -> float:
+  """How much of what a caption leaves open shows again as it did before.
+
+  Args:
+    before: the scene's first shot, uint8 `[F, H, W, 3]`.
+    after: the shot that returns to it.
+    said: what the caption of both says.
+
+  Returns:
+    The share of size, tone and shading; not a number where all are said.
+  """
+  one, two = probe.probe(before), probe.probe(after)
+  same = [
+    getattr(one, name) == getattr(two, name)
+    for name in ('tone', 'shading')
+    if getattr(said, name) is None
+  ]
+  if len(said.objects) == 1 and said.objects[0].size is None:
+    sizes = [[obj.size for obj in reading.objects] for reading in (one, two)]
+    same.append(len(sizes[0]) == 1 and sizes[0] == sizes[1])
+  return float(np.mean(same)) if same else math.nan
 
 
 def after_switch(

@@ -35,7 +35,10 @@ DRIFTS = tuple(
 # `met`: it is as the new caption says; `kept`: so is all else; `stayed`: so is
 # all else that was as the caption said before, thus what the change undid.
 SWITCHED = ('met', 'kept', 'stayed')
-CLIP = ('right', *VERDICTS, *SPEEDS, *PIXELS, *DRIFTS, *SWITCHED)
+# Of scripts that return to their first scene: what the caption leaves open
+# (size, background) and shows again as it did before.
+REMEMBERED = 'remembered'
+CLIP = ('right', *VERDICTS, *SPEEDS, *PIXELS, *DRIFTS, *SWITCHED, REMEMBERED)
 CHUNK = (*PIXELS, 'colour', 'shape', 'motion', *SPEEDS)
 DIGITS = 5  # significant digits of what is written
 

@@ -17,12 +17,15 @@ class BankConfig:
   Attributes:
     retrieved: further chunks l that are seen (*paper*: 2).
     retrieval: 'semantic' takes those whose prompts are most like the current
-      one, the later of two alike; 'recent' those that came last (BlockVid,
-      table 5: with tau below 1 a dynamic sparse cache, else a rolling one).
+      one; 'recent' those that came last (BlockVid, table 5: with tau below 1
+      a dynamic sparse cache, else a rolling one).
+    alike: which of two chunks with equal prompts is retrieved and, where
+      `evict` must choose between them, kept: the 'later' or the 'earlier',
+      which shows a scene as it was first seen. The paper does not say.
     capacity: chunks held.
     evict: what goes when the bank is full: 'dissimilar' the chunk least like
       the recent prompts, 'redundant' one whose prompt is most like that of
-      another, so that every scene keeps a chunk; the older of two alike.
+      another, so that every scene keeps a chunk.
     tau: share of the importance that kept tokens cover (*paper*: 0.98); 1
       keeps all.
     room: tokens that an entry has room for, as a share of its chunk's.
@@ -41,6 +44,7 @@ class BankConfig:
 
   retrieved: int = 2
   retrieval: Literal['semantic', 'recent'] = 'semantic'
+  alike: Literal['later', 'earlier'] = 'later'
   capacity: int = 16
   evict: Literal['dissimilar', 'redundant'] = 'dissimilar'
   tau: float = 0.98
@@ -57,6 +61,7 @@ class BankConfig:
   def __post_init__(self):
     for name, allowed in (
       ('retrieval', ('semantic', 'recent')),
+      ('alike', ('later', 'earlier')),
       ('evict', ('dissimilar', 'redundant')),
     ):
       if getattr(self, name) not in allowed:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxvid.memory.memory import MemoryConfig
 
-# Cosines that agree to so many decimals are equal: the later chunk wins.
+# Cosines that agree to so many decimals are equal: `BankConfig.alike` decides.
 DECIMALS = 4
 
 
@@ -52,9 +52,12 @@ def choose(
   # 2 = always seen, 1 = may be retrieved, 0 = not there.
   rank = held + fixed.astype(jnp.int32)
   score = cosine(prompts, prompt[:, None])
+  tie = number
   if bank.retrieval == 'recent':
     score = jnp.zeros_like(score)
-  order = jnp.flip(jnp.lexsort((number, score, rank), axis=-1), -1)
+  elif bank.alike == 'earlier':
+    tie = -number
+  order = jnp.flip(jnp.lexsort((tie, score, rank), axis=-1), -1)
   slots = order[:, : config.seen]
   chosen = jnp.take_along_axis(rank, slots, 1)
   most = jnp.sum(fixed, -1, keepdims=True) + bank.retrieved
@@ -76,7 +79,7 @@ def slot_to_write(
 
   The one that holds it already (a chunk made again), else an empty one, else
   the one that `BankConfig.evict` names among those that the next chunk does
-  not need; of two alike the older.
+  not need; of two alike the one that `BankConfig.alike` does not favour.
 
   Args:
     number, prompts: see `choose`.
@@ -95,7 +98,8 @@ def slot_to_write(
   score = jnp.where(sink | recent | newest, 2.0, score)
   score = jnp.where(number == 0, -2.0, score)
   score = jnp.where(number == count + 1, -3.0, score)
-  return jnp.lexsort((number, score), axis=-1)[:, 0].astype(jnp.int32)
+  tie = -number if config.bank.alike == 'earlier' else number
+  return jnp.lexsort((tie, score), axis=-1)[:, 0].astype(jnp.int32)
 
 
 def _fixed(number, count, config: MemoryConfig):

@@ -48,7 +48,7 @@ DYNAMIC = {**STREAM, 'bank.retrieval': 'recent'}
 # VDE of the paper's tables, in both forms.
 DRIFTS = ('vde_subject', 'vde_background', 'vde_motion')
 DRIFTS += ('vde_paper_subject', 'vde_paper_background')
-COLUMNS = ('right', 'colour', 'shape', 'motion', *DRIFTS)
+COLUMNS = ('right', 'colour', 'shape', 'motion', 'remembered', *DRIFTS)
 
 
 def base(

@@ -86,7 +86,9 @@ class BlockConfig(StudentConfig):
     rising: noise that rises from chunk to chunk; None = each chunk its own.
     adversary: the Self-Forcing loss; None leaves it out.
     size: latent (height, width).
-    sink, window, positions, bank: the memory of rollouts and streams.
+    sink, window, positions, bank: the memory of rollouts and streams. With a
+      bank, real clips too show a chunk only what the bank would (the paper
+      does not say); without, all of the past.
   """
 
   data: BlockData
@@ -140,20 +142,27 @@ class BlockConfig(StudentConfig):
     return self.data.frames // self.chunk
 
   @property
-  def stream(self) -> Settings:
-    """The stream of rollouts, with room to replay them."""
+  def memory(self) -> MemoryConfig:
+    """The memory of streams."""
     _, rows, columns = self.dit.patch_size
-    gradient = self.adversary.rollout.gradient_chunks
-    memory = MemoryConfig(
+    return MemoryConfig(
       self.size[0] // rows,
       self.size[1] // columns,
       self.sink,
       self.window,
       self.chunk,
       self.positions,
-      spare=0 if self.bank else (gradient - 1) * self.chunk,
       bank=self.bank,
     )
+
+  @property
+  def stream(self) -> Settings:
+    """The stream of rollouts, with room to replay them."""
+    memory = self.memory
+    if self.bank is None:
+      gradient = self.adversary.rollout.gradient_chunks
+      spare = (gradient - 1) * self.chunk
+      memory = dataclasses.replace(memory, spare=spare)
     return Settings(
       self.dit,
       memory,

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxvid.data import scripts
+from jaxvid.memory.bank_pass import bank_pass
 from jaxvid.models import discriminator
 from jaxvid.models import text as text_lib
 from jaxvid.models.dit import mean_embedding
@@ -217,7 +218,7 @@ def model_loss(config: BlockConfig, params, prompts, real, key, step):
     value, _ = gan.generator_loss(
       logits(config, judging, prompts),
       clip,
-      real[:, -clip.shape[1] :],
+      real,
       gan_key,
       adversary.gan,
     )
@@ -231,10 +232,21 @@ def model_loss(config: BlockConfig, params, prompts, real, key, step):
 
 def velocity_loss(config: BlockConfig, dit, prompts: Prompts, real, key):
   """Velocity forcing on real clips, all chunks in one pass."""
-  text = prompts.text
-  if config.flow.forcing == 'teacher':  # The clean clip runs beside it.
+  text, forcing = prompts.text, config.flow.forcing
+  if forcing == 'teacher':  # The clean clip runs beside it.
     text = jnp.concatenate([text, text], 1)
-  plan = student.causal_plan(config, real, config.flow.forcing)
+  if config.bank is None:
+    plan = student.causal_plan(config, real, forcing)
+  else:
+    plan = bank_pass(
+      config.memory,
+      prompts.mean,
+      forcing,
+      config.dit.head_dim,
+      config.backend,
+      config.dit.rope_theta,
+      config.dit.rope_grid,
+    )
   velocity = student.field(config, dit, text, plan)
   return velocity_forcing.loss(
     velocity,
@@ -250,14 +262,15 @@ def velocity_loss(config: BlockConfig, dit, prompts: Prompts, real, key):
 def make_clip(
   config: BlockConfig, dit, prompts: Prompts, key, gradient: bool
 ) -> jax.Array:
-  """The model's own video of the prompts `[B, F, H, W, C]`, its scored end.
+  """The model's own video of the prompts `[B, F, H, W, C]`.
 
   Args:
     config: settings.
     dit: the model's parameters.
     prompts: one per chunk.
     key: randomness of noise and exits.
-    gradient: whether the clip carries one.
+    gradient: whether the end of the clip carries one, as
+      `RolloutConfig.gradient_chunks` says.
   """
   depth_key, noise_key = jax.random.split(key)
   settings, size = config.stream, config.adversary.rollout
@@ -276,11 +289,15 @@ def make_clip(
   state, record = rollout.generate(
     settings, fixed, state, table, depth, texts=texts
   )
-  last = record.last(size.gradient_chunks)
+  clip = jax.lax.stop_gradient(rollout.join(record.clean))
   if not gradient:
-    return rollout.join(last.clean)
-  texts = jax.tree.map(lambda leaf: leaf[-size.gradient_chunks :], ready(dit))
-  return rollout.replay(settings, dit, None, state.memory, last, texts)
+    return clip
+  last = size.gradient_chunks
+  texts = jax.tree.map(lambda leaf: leaf[-last:], ready(dit))
+  end = rollout.replay(
+    settings, dit, None, state.memory, record.last(last), texts
+  )
+  return jnp.concatenate([clip[:, : -end.shape[1]], end], 1)
 
 
 def logits(config: BlockConfig, judging, prompts: Prompts):
@@ -288,9 +305,8 @@ def logits(config: BlockConfig, judging, prompts: Prompts):
   params = {'dit': judging['critic'], 'head': judging['judge']}
 
   def field(x, t):
-    text = prompts.text[:, -(x.shape[1] // config.chunk) :]
     return discriminator.discriminate(
-      config.network, config.judge, params, x, t, text
+      config.network, config.judge, params, x, t, prompts.text
     )
 
   return field
@@ -306,7 +322,7 @@ def _judge_turn(config: BlockConfig, tx, state, prompts, real, key):
     return gan.discriminator_loss(
       logits(config, judging, prompts),
       fake,
-      real[:, -fake.shape[1] :],
+      real,
       loss_key,
       config.adversary.gan,
     )

@@ -21,6 +21,14 @@ BANK: dict[str, Any] = {
   'random_probes': 64,  # *paper*
   'capacity': 16,  # *ours*
 }
+# *ours*: a scene is remembered as it was first seen.
+SHAPES_BANK = {
+  **BANK,
+  'recent_probes': 16,
+  'random_probes': 16,
+  'evict': 'redundant',
+  'alike': 'earlier',
+}
 # *ours*: 36 frames, 2.25 s. The paper's captions are for 2 to 5 s each; keys
 # and values of 21 latents, Wan2.1's whole clip, would fill a GPU in a few
 # chunks.
@@ -122,7 +130,7 @@ def shapes_block(size: str, stage: str) -> dict[str, Any]:
       'size': (pixels // 8, pixels // 8),
       'window': 9,  # two recent chunks and the current one
       'positions': 'relative',  # *ours*: streams without end
-      'bank': {**BANK, 'recent_probes': 16, 'random_probes': 16},
+      'bank': dict(SHAPES_BANK),
       'scan': True,
     },
   }
