@@ -1,6 +1,7 @@
 """A minute that returns to its first scene: bank against rolling cache.
 
   python -m jaxvid.main --config=configs/ablations/block_returning.py
+  python -m jaxvid.main --config=configs/ablations/block_returning.py:small
 
 60 s in three shots, A, B, A, each of 20 s: when A comes back, every recent
 chunk shows B. Arms: the semantic bank, the same where of equal prompts the
@@ -23,12 +24,12 @@ from jaxvid.tasks.ablations import arm, claim
 def get_config(arg: str = '') -> config_dict.ConfigDict:
   rows = {
     'semantic': block.SEMANTIC,
-    'semantic_later': {**block.SEMANTIC, 'bank.alike': 'later'},
-    'dynamic': block.DYNAMIC,
     'rolling': block.ROLLING,
-    'rolling_sink': {**block.ROLLING, 'sink': 3, 'bank.retrieved': 1},
     'semantic_fresh': {**block.SEMANTIC, 'noise.shared': False},
     'rolling_fresh': {**block.ROLLING, 'noise.shared': False},
+    'semantic_later': {**block.SEMANTIC, 'bank.alike': 'later'},
+    'dynamic': block.DYNAMIC,
+    'rolling_sink': {**block.ROLLING, 'sink': 3, 'bank.retrieved': 1},
   }
   pairs = [('semantic', name) for name in ('rolling', 'dynamic')]
   pairs += [('semantic', 'rolling_sink'), ('semantic_fresh', 'rolling_fresh')]

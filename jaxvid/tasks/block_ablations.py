@@ -2,7 +2,9 @@
 
 Stage 1 is trained once; stage 2 goes on from it, once per row of a table. The
 full recipe has three seeds, its rivals one. What is a matter of the memory or
-of the starting noise is swept on the full recipe's models.
+of the starting noise is swept on the full recipe's models. Models of size
+`small` go on from the causal model that ships, whose training had scripts of
+two shots, and skip stage 1.
 """
 
 from collections.abc import Sequence
@@ -26,7 +28,7 @@ TRAININGS: dict[str, tuple[str, tuple[str, ...]]] = {
   'block_velocity': (_APART, ()),
   'block_self': (_LONG, (_NO_VELOCITY,)),
   'block_plain': (_APART, (_NO_VELOCITY,)),
-  'block_stage2': (_LONG, ('block.weights=runs/shapes/{size}/causal_teacher',)),
+  'block_stage2': (_LONG, ('block.weights={causal}',)),
 }
 SEEDS = {FULL: (0, 1, 2)}
 
@@ -87,10 +89,14 @@ def trainings(
   size = size or 'nano'
   shapes.sizes(size)
   start = f'runs/ablations/{size}/{STAGE_1}_s0/weights'
+  first = (STAGE_1,)
+  if size == 'small':
+    start, first = shapes.causal(size), ()
   rows = []
-  for name in dict.fromkeys((STAGE_1, *names)):
+  for name in dict.fromkeys((*first, *names)):
     config, overrides = TRAININGS[name]
-    changes = [text.format(size=size) for text in overrides]
+    causal = shapes.causal(size)
+    changes = [text.format(causal=causal) for text in overrides]
     goes_on = not any(text.startswith('block.weights=') for text in changes)
     if name != STAGE_1 and goes_on:
       changes.append(f'block.weights={start}')

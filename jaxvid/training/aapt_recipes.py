@@ -72,7 +72,7 @@ def shapes_stage(size: str, stage: str) -> dict[str, Any]:
     'text': dataclasses.asdict(text),
     'tokenizer': shapes.TOKENIZER,
     'weights': f'{runs}/aapt_{BEFORE.get(stage)}_weights',
-    'encoder': f'{runs}/causal_teacher',
+    'encoder': shapes.causal(size),
     'sink': 1,  # *paper*
     'window': WINDOW,
     'chunk': 1,  # *paper*
@@ -81,7 +81,7 @@ def shapes_stage(size: str, stage: str) -> dict[str, Any]:
   }
   if stage == 'adapt':
     own |= {
-      'weights': f'{runs}/causal_teacher',
+      'weights': shapes.causal(size),
       'stages': _shapes_curriculum(side),
     }
   elif stage == 'matching':

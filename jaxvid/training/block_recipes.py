@@ -112,11 +112,9 @@ def shapes_block(size: str, stage: str) -> dict[str, Any]:
       'dit': dataclasses.asdict(dit),
       'text': dataclasses.asdict(text),
       'tokenizer': shapes.TOKENIZER,
-      'weights': (
-        f'{runs}/causal_teacher' if first else f'{runs}/blockvid_stage1'
-      ),
+      'weights': (shapes.causal(size) if first else f'{runs}/blockvid_stage1'),
       # Checkpoints of a run hold no frozen encoder.
-      'encoder': f'{runs}/causal_teacher',
+      'encoder': shapes.causal(size),
       'chunk': 3,
       'data': {
         'latents': f'data/latents/{cache}_{pixels}',

@@ -80,6 +80,13 @@ def causal_teacher(size: str) -> tuple[str, DiTConfig]:
   return f'runs/shapes/{size}/causal_teacher', sizes(size)[0]
 
 
+def causal(size: str) -> str:
+  """Weights of a causal model to go on from; those that ship if small."""
+  if size == 'small':
+    return exported('shapes', size)
+  return f'runs/shapes/{size}/causal_teacher'
+
+
 def sample_videos(size: str) -> dict[str, Any]:
   """Videos to watch a training of one size by, for its config."""
   side = PIXELS[size] // 8
