@@ -12,7 +12,7 @@ from jaxvid.errors import UserError
 from jaxvid.models.dit import AAPT_8B, DiT
 from jaxvid.objectives import gan
 from jaxvid.tasks import ablate, presets
-from jaxvid.training import aapt_matching, checkpoint, distillation
+from jaxvid.training import aapt_matching, checkpoint, distillation, shapes
 
 STAGES = ('adapt', 'consistency', 'adversarial')
 
@@ -28,8 +28,7 @@ def section(spec):
 
 @pytest.mark.parametrize('size', ['nano', 'small'])
 def test_stages_start_where_the_one_before_ended(size):
-  start = load(f'configs/shapes/causal.py:{size}').workdir
-  adapted = ''
+  start, adapted = shapes.causal(size), ''
   for stage in (*STAGES, 'long'):
     config, own = section(f'configs/shapes/aapt_{stage}.py:{size}')
     assert own.weights == start and own.inputs.recycled == 'last'
@@ -49,11 +48,11 @@ def test_stages_start_where_the_one_before_ended(size):
 def test_nano_is_warmed_up_by_the_teacher_that_ships():
   _, own = section('configs/shapes/aapt_matching.py:nano')
   assert own.judge_dit != own.dit
-  shapes = jax.eval_shape(
+  sizes = jax.eval_shape(
     functools.partial(aapt_matching.init, own), jax.random.key(0)
   )
   teacher = distillation.part(own.teacher, 'dit', own.scan)
-  checkpoint.check_tree(teacher, shapes['critic'], own.teacher)
+  checkpoint.check_tree(teacher, sizes['critic'], own.teacher)
 
 
 def test_published_values_are_those_of_the_supplement():

@@ -6,12 +6,12 @@
     --config.clips=512
   python -m jaxvid.main --config=configs/shapes/aapt_adapt.py:small
 
-Starts from the causal model of `causal.py:small`, whose input gets channels
-for the frame before; teacher-forced, one noise level per clip, uniform times
-with shift 24 (*paper*). Short clips first, then some of twice the side, then
-long ones; `aapt_adapt.py:small,low` leaves the larger ones, and their
-latents, out. Writes `runs/shapes/<size>/aapt_adapt_weights`. Its runtime has
-not been measured.
+Starts from the causal model that ships (other sizes: that of `causal.py`),
+whose input gets channels for the frame before; teacher-forced, one noise level
+per clip, uniform times with shift 24 (*paper*). Short clips first, then some of
+twice the side, then long ones; `aapt_adapt.py:small,low` leaves the larger
+ones, and their latents, out. Writes `runs/shapes/<size>/aapt_adapt_weights`.
+Its runtime has not been measured.
 """
 
 from ml_collections import config_dict

@@ -5,16 +5,17 @@
   python -m jaxvid.main --config=configs/shapes/blockvid.py:nano,stage1
   python -m jaxvid.main --config=configs/shapes/blockvid.py:nano,stage2
 
-Goes on from the causal model of `causal.py`, first on clips of 5 s in two
-shots, then on clips of 11 s that return to their first scene. Every chunk has
-a prompt of its own. Velocity forcing with a semantic reference on real clips,
-the Self-Forcing loss on the model's own (`--config.block.adversary.every` says
-how often); noise rises from chunk to chunk in half of the clips. A third word,
-`nano,stage2,velocity`, leaves the Self-Forcing loss out.
+Goes on from the causal model of `causal.py` (`small`: from that which ships),
+first on clips of 5 s in two shots, then on clips of 11 s that return to their
+first scene. Every chunk has a prompt of its own. Velocity forcing with a
+semantic reference on real clips, the Self-Forcing loss on the model's own
+(`--config.block.adversary.every` says how often); noise rises from chunk to
+chunk in half of the clips. A third word, `nano,stage2,velocity`, leaves the
+Self-Forcing loss out.
 
 Long takes are 11 s here and not 50 s, which the budget of a CPU rules out.
 Values are marked in `jaxvid/training/block_recipes.py`. At size `nano`, on one
-CPU core: stage 1 half a step per second, stage 2 0.9; some 10 and 6 minutes.
+CPU core: stage 1 0.4 steps per second, stage 2 0.75; some 13 and 8 minutes.
 Expected: `loss` 0.23 in stage 1, 0.25 in stage 2, `gan_accuracy` between 0.5
 and 1. Sampling: configs/evaluate/returning.py.
 """
