@@ -39,6 +39,8 @@ SWITCHED = ('met', 'kept', 'stayed')
 # (size, background) and shows again as it did before.
 REMEMBERED = 'remembered'
 CLIP = ('right', *VERDICTS, *SPEEDS, *PIXELS, *DRIFTS, *SWITCHED, REMEMBERED)
+# What reports show in percent.
+SHARES = ('right', *VERDICTS, 'saturation', 'pace', *SWITCHED, REMEMBERED)
 CHUNK = (*PIXELS, 'colour', 'shape', 'motion', *SPEEDS)
 DIGITS = 5  # significant digits of what is written
 

@@ -95,7 +95,7 @@ def _line(cells: Sequence[str]) -> str:
 def _number(metric: str, value: float) -> str:
   """Verdicts and shares in percent."""
   name = metric.partition('@')[0]
-  if name in measures.VERDICTS or name in ('right', 'saturation', 'pace'):
+  if name in measures.SHARES:
     return f'{100 * value:.1f}'
   return f'{value:.4g}'
 
