@@ -8,6 +8,7 @@ import pytest
 from test_training_configs import load
 
 from jaxvid.data import latents, prompt_script, scripts
+from jaxvid.data.shapes import captions
 from jaxvid.data.shapes import scene as scene_lib
 from jaxvid.data.shapes import script as script_lib
 from jaxvid.data.tokenizer import Tokenizer
@@ -159,3 +160,13 @@ def test_stories_to_be_measured(kind):
       assert story.prompts[0] == story.prompts[-1]
   again = scripted.stories(config, kind, 3, 1, 5, 0)
   assert [s.prompts for s in again] == [s.prompts for s in told]
+
+
+def test_terse_stories_leave_size_and_background_open():
+  config = generate.Config(seconds=11.0)
+  told = scripted.stories(config, 'returning', 3, 1, 4, 0, terse=True)
+  assert len(told) == 4
+  for story in told:
+    for text in story.prompts:
+      said = captions.parse(text)
+      assert said.tone is None and said.objects[0].size is None

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tiny_bundle
 
+from jaxvid.data.shapes import script
 from jaxvid.errors import UserError
 from jaxvid.tasks import (
   benchmark,
@@ -18,7 +19,9 @@ from jaxvid.tasks import (
   player,
   random_bundle,
   resident,
+  steering,
 )
+from jaxvid.tasks.sampler import Sampler
 
 
 @pytest.fixture(scope='module')
@@ -69,6 +72,31 @@ def test_long_videos_are_reported_over_time(weights, tmp_path):
   over_time = json.loads(target.read_text())['over_time']
   assert len(over_time['accuracy']) == 2
   assert len(over_time['curves']['saturation']) == 2
+
+
+def test_scripts_may_begin_with_true_frames():
+  """An opening is decoded as it was drawn; the video is no longer for it."""
+  stream = generate.Config(
+    weights='shapes',
+    schedule='euler',
+    steps=1,
+    seconds=3.0,
+    switch=steering.Switching(cache='keep'),
+  )
+  config = evaluate.Config(
+    stream, script='returning', clips=3, batch=2, opening=1
+  )
+  told = evaluate.asked(config)
+  sampler = Sampler.load(stream)
+  videos = [video for video, _ in evaluate.videos(config, sampler, told)]
+  for video, story in zip(videos, told, strict=True):
+    assert video.shape == (49, 64, 64, 3)
+    true = script.render_script(story.script, range(9))
+    error = np.mean(np.square(video[:9] - true.astype(np.float64)))
+    assert 10 * np.log10(255**2 / error) > 20
+  long = dataclasses.replace(config, opening=3)
+  with pytest.raises(UserError, match='opening=3 goes beyond the first shot'):
+    next(evaluate.videos(long, sampler, told))
 
 
 def test_a_run_is_measured_without_a_bundle(weights, tmp_path):

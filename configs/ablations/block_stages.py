@@ -3,8 +3,9 @@
   python -m jaxvid.main --config=configs/ablations/block_stages.py
 
 Stage 1 (clips of 5 s), stage 2 alone (clips of 11 s, from the causal model),
-and both. The paper's long takes have 50 s and more. Its runtime has not been
-measured.
+and both. The paper's long takes have 50 s and more. On one CPU core 8 to 13
+minutes per training and, with 64 clips, a minute per measurement, of which
+there are 5.
 """
 
 from ml_collections import config_dict

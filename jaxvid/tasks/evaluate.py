@@ -59,6 +59,9 @@ class Config:
       with the first one, for drift: 'follow_up' changes one thing from shot
       to shot, 'returning' comes back to its first scene.
     shots: of a script.
+    terse: scripts whose captions leave size and background open.
+    opening: chunks of the true video that a script's video begins with, so
+      that it shows what the caption leaves open.
     batch: videos made side by side.
     seed: of captions and noise.
     window: seconds per window when a video is long enough for two.
@@ -75,6 +78,8 @@ class Config:
   objects: int = 1
   script: Literal['', 'follow_up', 'returning'] = ''
   shots: int = 3
+  terse: bool = False
+  opening: int = 0
   batch: int = 32
   seed: int = 0
   window: int = 5
@@ -90,7 +95,7 @@ def run(config: Config) -> None:
   for name in ('clips', 'batch', 'window', 'latents'):
     if getattr(config, name) < 1:
       raise UserError(f'{name} must be at least 1, not {getattr(config, name)}')
-  for name, least in (('probe_every', 0), ('workers', -1)):
+  for name, least in (('probe_every', 0), ('workers', -1), ('opening', 0)):
     if getattr(config, name) < least:
       value = getattr(config, name)
       raise UserError(f'{name} must be >= {least}, not {value}')
@@ -154,6 +159,7 @@ def asked(config: Config) -> list[Any]:
     config.objects,
     config.clips,
     config.seed,
+    config.terse,
   )
 
 
@@ -162,7 +168,9 @@ def videos(
 ) -> Iterator[tuple[np.ndarray, Any]]:
   """Every video with what it was to show."""
   if config.script:
-    clips = scripted.clips(sampler, said, config.batch, config.seed)
+    clips = scripted.clips(
+      sampler, said, config.batch, config.seed, config.opening
+    )
     return zip(clips, (story.shots for story in said), strict=True)
   pictures = None
   if sampler.settings.inputs.starts:

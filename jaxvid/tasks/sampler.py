@@ -118,20 +118,20 @@ class Sampler:
       given = None
       if pictures is not None and encode is not None:
         first = list(itertools.islice(pictures, len(texts)))
-        given = encode(np.stack(first + first[-1:] * short))
+        given = encode(np.stack(first + first[-1:] * short)[:, None])
       videos = self._batch(text, negative, key, given)
       yield from videos[: len(texts)]
 
   def encoder(self) -> Callable[[np.ndarray], jax.Array]:
-    """Pictures uint8 `[B, H, W, 3]` -> latents `[B, 1, h, w, C]`."""
+    """Videos uint8 `[B, 4 F - 3, H, W, 3]` -> latents `[B, F, h, w, C]`."""
     kind = 'vae' if 'vae' in self.bundle.kinds else 'tae'
     dtype = self.settings.dtype
     config = player.codec_config(self.bundle, kind, dtype)
     encode = jax.jit(functools.partial(CODECS[kind].encode, config))
     params = self.bundle.place(kind, dtype)
 
-    def run(pictures):
-      return encode(params, frames_lib.to_float(pictures)[:, None])[0]
+    def run(videos):
+      return encode(params, frames_lib.to_float(videos))[0]
 
     return run
 

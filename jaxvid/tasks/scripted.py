@@ -12,7 +12,8 @@ from jaxvid.data.shapes import scene as scene_lib
 from jaxvid.data.shapes import script as script_lib
 from jaxvid.data.shapes.captions import Spec
 from jaxvid.errors import UserError
-from jaxvid.stream import stream
+from jaxvid.stream import frames as frames_lib
+from jaxvid.stream import stream, switch
 from jaxvid.stream.session import Session
 from jaxvid.tasks import generate
 
@@ -26,10 +27,12 @@ class Story(NamedTuple):
   Attributes:
     prompts: one per chunk.
     shots: (first frame, meaning of the caption) of every shot.
+    script: what the world shows.
   """
 
   prompts: tuple[str, ...]
   shots: tuple[tuple[int, Spec], ...]
+  script: script_lib.Script
 
 
 def stories(
@@ -39,6 +42,7 @@ def stories(
   objects: int,
   count: int,
   seed: int,
+  terse: bool = False,
 ) -> list[Story]:
   """Scripts of the shapes world that training never showed.
 
@@ -49,14 +53,19 @@ def stories(
     objects: per scene.
     count: number of scripts.
     seed: of all of them.
+    terse: only scripts whose captions leave size and background open.
   """
   frames, latents = generate.count_frames(config)
   starts = data.chunk_starts(latents, config.chunk)
-  told = []
-  for script in drawn(kind, frames, shots, objects, count, seed):
+  told: list[Story] = []
+  # One in eleven is terse.
+  most = 100 * count if terse else count
+  for script in drawn(kind, frames, shots, objects, most, seed):
+    if len(told) == count:
+      break
     owner = script_lib.shot_of(script, starts)
     specs = [captions_lib.parse(shot.caption) for shot in script.shots]
-    if None in specs:
+    if None in specs or (terse and not all(map(leaves_open, specs))):
       continue
     told.append(
       Story(
@@ -66,9 +75,16 @@ def stories(
           for shot, spec in zip(script.shots, specs, strict=True)
           if spec is not None
         ),
+        script,
       )
     )
   return told
+
+
+def leaves_open(said: Spec) -> bool:
+  """Whether a caption says neither sizes nor the background."""
+  sizes = all(obj.size is None for obj in said.objects)
+  return sizes and said.tone is None and said.shading is None
 
 
 def drawn(
@@ -88,26 +104,54 @@ def drawn(
 
 
 def clips(
-  sampler: 'Sampler', told: Sequence[Story], batch: int, seed: int
+  sampler: 'Sampler',
+  told: Sequence[Story],
+  batch: int,
+  seed: int,
+  opening: int = 0,
 ) -> Iterator[np.ndarray]:
   """Videos uint8 `[F, H, W, 3]` in the order of the stories.
 
   A change of the prompt takes effect at its chunk, for memory and ticks as
   `sampler.config.switch` says.
+
+  Args:
+    sampler: the model.
+    told: what the videos are to show.
+    batch: videos made side by side.
+    seed: of the noise.
+    opening: chunks of the true video that each begins with, within its first
+      shot; so it shows what its caption does not say.
   """
   if sampler.request.schedule.bidirectional:
     raise UserError('scripts need a stream; schedule=teacher makes whole clips')
+  chunk = sampler.config.chunk
+  frames = max(0, data.STRIDE * (chunk * opening - 1) + 1)
+  for story in told if opening else ():
+    if len(story.shots) > 1 and frames > story.shots[1][0]:
+      raise UserError(f'opening={opening} goes beyond the first shot')
+  encode = sampler.encoder() if opening else None
   for start in range(0, len(told), batch):
     some = list(told[start : start + batch])
     full = some + some[-1:] * (batch - len(some))
     key = jax.random.fold_in(jax.random.key(seed), start)
     columns = list(zip(*(story.prompts for story in full), strict=True))
-    videos = np.concatenate(list(steered(sampler, columns, key)), 1)
+    given = None
+    if encode is not None:
+      true = (
+        script_lib.render_script(story.script, range(frames), *sampler.size)
+        for story in full
+      )
+      given = encode(np.stack(list(true)))
+    videos = np.concatenate(list(steered(sampler, columns, key, given)), 1)
     yield from videos[: len(some), : sampler.request.num_frames]
 
 
 def steered(
-  sampler: 'Sampler', columns: Sequence[Sequence[str]], key: jax.Array
+  sampler: 'Sampler',
+  columns: Sequence[Sequence[str]],
+  key: jax.Array,
+  given: jax.Array | None = None,
 ) -> Iterator[np.ndarray]:
   """Videos side by side whose prompts change, chunk by chunk.
 
@@ -115,24 +159,38 @@ def steered(
     sampler: the model; its config says what a change does.
     columns: the prompts of every chunk, one per video.
     key: of the noise.
+    given: latents of the first chunks `[B, F, h, w, C]`, whole chunks under
+      one prompt.
 
-  Returns:
-    Frames uint8 `[B, n, H, W, 3]` of each chunk.
+  Yields:
+    Frames uint8 `[B, n, H, W, 3]` of each chunk; those given come at once.
   """
   parts = sampler.settings, sampler.params
   text, negative = sampler.embed(columns[0])
+  state = stream.init(*parts, text, key, negative)
+  past, after, known = None, None, 0
+  if given is not None:
+    shown, after = frames_lib.decode(sampler.decoder, given)
+    yield shown
+    state = stream.prefill(*parts, state, given)
+    past = switch.new_past(sampler.settings, state)
+    past = switch.remember(sampler.settings, past, state, given)
+    known = given.shape[1] // sampler.config.chunk
   session = Session(
     *parts,
     sampler.decoder,
-    stream.init(*parts, text, key, negative),
-    stop=len(columns),
+    state,
+    stop=len(columns) - known,
     switching=sampler.config.switch.config(),
+    past=past,
+    decoder_state=after,
   )
 
   def due(i: int) -> None:
-    if i and columns[i] != columns[i - 1]:
+    i += known
+    if i > known and columns[i] != columns[i - 1]:
       told = sampler.embed(columns[i])
       session.switch(stream.encode_prompt(*parts, *told))
 
   session.before = due
-  return session
+  yield from session
