@@ -8,7 +8,6 @@ import pytest
 from test_training_configs import load
 
 from jaxvid.data import latents, prompt_script, scripts
-from jaxvid.data.shapes import captions
 from jaxvid.data.shapes import scene as scene_lib
 from jaxvid.data.shapes import script as script_lib
 from jaxvid.data.tokenizer import Tokenizer
@@ -162,11 +161,14 @@ def test_stories_to_be_measured(kind):
   assert [s.prompts for s in again] == [s.prompts for s in told]
 
 
-def test_terse_stories_leave_size_and_background_open():
+def test_terse_stories_leave_open_what_to_return_to():
   config = generate.Config(seconds=11.0)
   told = scripted.stories(config, 'returning', 3, 1, 4, 0, terse=True)
   assert len(told) == 4
   for story in told:
-    for text in story.prompts:
-      said = captions.parse(text)
-      assert said.tone is None and said.objects[0].size is None
+    specs = [spec for _, spec in story.shots]
+    assert specs[0] == specs[2]
+    assert specs[0].tone is None and specs[0].objects[0].size is None
+    assert specs[1].tone and specs[1].objects[0].size
+  with pytest.raises(UserError, match='terse is for scripts that return'):
+    scripted.stories(config, 'follow_up', 3, 1, 4, 0, terse=True)

@@ -12,8 +12,9 @@ the same noise, which may bring a scene back by itself; with noise of their own
 (`fresh`) the memory alone can. Measured after the return: what the probe reads;
 what the caption leaves open and shows as it did before (`remembered`); the
 drift of both A shots together. Three seeds. Captions of the shapes world say
-nearly all there is to see; with `open` they leave size and background open and
-the videos begin with nine true frames, so that only a memory can know.
+nearly all there is to see; with `open` those of A leave size and background
+open, that of B says both, and the videos begin with nine true frames: what to
+return to, only a memory can know. That has not been measured yet.
 
 Training takes 40 minutes on one CPU core (`nano`: 13 of stage 1, three times 8
 of stage 2; `small`: three times 14 of stage 2); measuring 2 minutes per arm and

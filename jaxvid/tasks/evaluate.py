@@ -59,7 +59,8 @@ class Config:
       with the first one, for drift: 'follow_up' changes one thing from shot
       to shot, 'returning' comes back to its first scene.
     shots: of a script.
-    terse: scripts whose captions leave size and background open.
+    terse: the caption of the scene that a script returns to leaves size and
+      background open; that of the other says both.
     opening: chunks of the true video that a script's video begins with, so
       that it shows what the caption leaves open.
     batch: videos made side by side.

@@ -1,5 +1,6 @@
 """Videos of scripts for measuring: many side by side, prompts by chunk."""
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -53,8 +54,12 @@ def stories(
     objects: per scene.
     count: number of scripts.
     seed: of all of them.
-    terse: only scripts whose captions leave size and background open.
+    terse: of 'returning' scripts: the captions of the first scene leave size
+      and background open, those of the other say both. So nothing but a
+      memory tells what to return to.
   """
+  if terse and kind != 'returning':
+    raise UserError(f"terse is for scripts that return, not '{kind}'")
   frames, latents = generate.count_frames(config)
   starts = data.chunk_starts(latents, config.chunk)
   told: list[Story] = []
@@ -63,9 +68,11 @@ def stories(
   for script in drawn(kind, frames, shots, objects, most, seed):
     if len(told) == count:
       break
+    if terse:
+      script = outspoken(script)
     owner = script_lib.shot_of(script, starts)
     specs = [captions_lib.parse(shot.caption) for shot in script.shots]
-    if None in specs or (terse and not all(map(leaves_open, specs))):
+    if None in specs or (terse and not leaves_open(specs[0])):
       continue
     told.append(
       Story(
@@ -81,8 +88,22 @@ def stories(
   return told
 
 
-def leaves_open(said: Spec) -> bool:
+def outspoken(script: script_lib.Script) -> script_lib.Script:
+  """The script with complete captions wherever it leaves its first scene."""
+  first = script.shots[0].caption
+  shots = (
+    shot
+    if shot.caption == first
+    else dataclasses.replace(shot, caption=captions_lib.caption(shot.scene))
+    for shot in script.shots
+  )
+  return dataclasses.replace(script, shots=tuple(shots))
+
+
+def leaves_open(said: Spec | None) -> bool:
   """Whether a caption says neither sizes nor the background."""
+  if said is None:
+    return False
   sizes = all(obj.size is None for obj in said.objects)
   return sizes and said.tone is None and said.shading is None
 
