@@ -8,7 +8,8 @@ chunks and two more, the next recent ones (rolling: all their tokens; dynamic:
 the important ones) or those whose prompts are most like the current one.
 Sweeps besides: tau, the number of retrieved chunks, recent chunks as printed
 in algorithm 1, one selection for all layers, probes that see their whole
-chunk. Its runtime has not been measured.
+chunk. At size `small` a measurement of 32 clips takes 50 s on one CPU core;
+there are 36.
 """
 
 from ml_collections import config_dict

@@ -8,9 +8,10 @@
 one thing), a prompt per chunk. The probe reads the last shot against its
 caption; `remembered` is what the caption leaves open (size, background) and
 shows as it did in the first shot; Video Drift Error, in both forms, is that of
-the first and the last shot, one after the other. The memory is BlockVid's;
-`stream.bank.retrieval`, `tau` and `retrieved` make it a rolling or a dynamic
-sparse one. 16 clips take 2 minutes on one CPU core.
+the first and the last shot, one after the other. With `terse=True` the caption
+of A leaves size and background open; `opening=1` begins with nine true frames.
+The memory is BlockVid's; `stream.bank.retrieval`, `tau` and `retrieved` make it
+a rolling or a dynamic sparse one. 16 clips take 2 minutes on one CPU core.
 """
 
 from ml_collections import config_dict
