@@ -8,7 +8,7 @@ from test_bank import CHUNK, DIM, HEADS, SCENES, TOKENS, _config, _memory
 
 from jaxvid.memory.bank_pass import bank_pass
 
-N, LAYERS, BATCH = len(SCENES), 1, 2
+N, BATCH = len(SCENES), 2
 # Of two samples, each with scenes of its own.
 STORIES = (SCENES, [3, 3, 3, 2, 2, 3, 1, 3])
 
@@ -36,6 +36,7 @@ def _part(clip, c):
     (0, 9, 'absolute', {'alike': 'earlier'}),
     (3, 6, 'relative', {'retrieved': 1, 'alike': 'earlier'}),
     (0, 6, 'relative', {'retrieved': 0}),
+    (0, 3, 'relative', {'retrieved': 0}),
     (0, 9, 'relative', {'literal': True}),
     (0, 9, 'absolute', {'retrieval': 'recent'}),
     (0, 9, 'relative', {'retrieved': 9}),

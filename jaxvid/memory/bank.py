@@ -186,7 +186,7 @@ class BankMemory:
     slots, valid = choose(self.number, self.prompt, prompt, self.count, config)
     tokens = config.chunk * config.tokens
     table = None
-    if config.positions == 'relative':
+    if config.positions == 'relative' and config.seen:
       frames = jnp.arange(config.seen * config.chunk)
       size = config.height, config.width, self.head_dim
       table = rotation(frames, *size, theta, grid)

@@ -2,8 +2,8 @@
 
 Training sees what a stream will see: the recent chunks, and those that the
 prompts of the clip retrieve, at the positions at which `BankMemory` puts them
-into a context. As with `tau=1`, and before anything is evicted: all tokens of
-a chosen chunk are seen.
+into a context. As with `tau=1` and `drop=0`, before anything is evicted: all
+tokens of a chosen chunk are seen.
 """
 
 import dataclasses
@@ -44,18 +44,21 @@ class BankPassPlan:
 
   def attend(self, q, k, v, cache: LayerCache):
     """Attention `[B, clips n T, N, D]` and the (absent) cache."""
-    batch, chunks, seen = self.chosen.shape
+    batch, chunks, _ = self.chosen.shape
     heads = q.shape[2:]
 
     def cut(x):
       return x.reshape(batch, self.clips, chunks, -1, *heads)
 
     table = jnp.tile(self.rotation, (1, self.clips, 1))
-    q, own = cut(rotate(q, table)), cut(rotate(k, table))
-    past_k, past_v = self._past(cut(k), own), self._past(cut(v))
-    if self.past_rotation is not None and seen:
-      flat = past_k.reshape(batch * chunks, -1, *heads)
+    q, own, plain = cut(rotate(q, table)), cut(rotate(k, table)), cut(k)
+    if self.past_rotation is None:
+      past_k = self._past(own)
+    else:
+      past_k = self._past(plain)
+      flat = past_k.reshape(batch * chunks, *past_k.shape[2:])
       past_k = rotate(flat, self.past_rotation).reshape(past_k.shape)
+    past_v = self._past(cut(v))
 
     def beside(mine, past):
       # A chunk's own tokens first: what counts is one prefix.
@@ -76,15 +79,13 @@ class BankPassPlan:
     )
     return out.reshape(batch, -1, *heads), cache
 
-  def _past(self, plain, rotated=None):
+  def _past(self, parts):
     """What every chunk sees of the first clip `[B, n, R T, N, D]`."""
-    absolute = self.past_rotation is None and rotated is not None
-    clip = (rotated if absolute else plain)[:, 0]
     batch, chunks, seen = self.chosen.shape
-    index = self.chosen.reshape(batch, -1, 1, 1, 1)
-    taken = jnp.take_along_axis(clip, index, 1)
-    tokens = clip.shape[2]
-    return taken.reshape(batch, chunks, seen * tokens, *clip.shape[3:])
+    index = self.chosen.reshape(batch, chunks * seen, 1, 1, 1)
+    taken = jnp.take_along_axis(parts[:, 0], index, 1)
+    tokens, *rest = parts.shape[3:]
+    return taken.reshape(batch, chunks, seen * tokens, *rest)
 
 
 def bank_pass(
@@ -128,6 +129,7 @@ def bank_pass(
   size = config.height, config.width, head_dim, theta, grid
   if config.positions == 'relative':
     starts = count[0]  # How many there are depends on the place alone.
+  if config.positions == 'relative' and config.seen:
     past = rotation(jnp.arange(config.seen * config.chunk), *size)
   index = (config.chunk * starts[:, None] + frames).reshape(-1)
   return BankPassPlan(
