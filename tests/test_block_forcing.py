@@ -186,6 +186,10 @@ def test_prompts_of_chunks_reach_their_chunks_alone(folder):
     ({'flow': FlowConfig('none', CHUNK)}, 'forcing'),
     ({'flow': FlowConfig('teacher', 3)}, 'chunk=2'),
     ({'velocity_weight': 0.0}, 'nothing to learn'),
+    (
+      {'dit': dataclasses.replace(DIT, linear=True), 'bank': BANK},
+      'linear attention',
+    ),
     ({'data': BlockData('nowhere', 2, 5)}, 'whole chunks of 2'),
     (
       {

@@ -146,6 +146,8 @@ def test_impossible_measurements(weights):
     evaluate.run(evaluate.Config(_stream(weights), clips=0))
   with pytest.raises(UserError, match='probe_every'):
     evaluate.run(evaluate.Config(_stream(weights), probe_every=-1))
+  with pytest.raises(UserError, match='opening are for scripts'):
+    evaluate.run(evaluate.Config(_stream(weights), opening=1))
   with pytest.raises(UserError, match='holds no vae'):
     evaluate.Sampler.load(dataclasses.replace(_stream(weights), decoder='vae'))
 

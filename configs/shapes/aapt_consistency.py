@@ -10,11 +10,8 @@ The weights that ship as `shapes_aapt` end here, before any adversary. They
 began with the causal model that ships; 29 and 16 minutes on two CPU cores
 beside another training:
 
-  python -m jaxvid.main --config=configs/shapes/aapt_adapt.py:small,low \
-    --config.aapt_adapt.weights=jaxvid/weights/shapes/model \
-    --config.aapt_adapt.encoder=jaxvid/weights/shapes/model
+  python -m jaxvid.main --config=configs/shapes/aapt_adapt.py:small,low
   python -m jaxvid.main --config=configs/shapes/aapt_consistency.py:small \
-    --config.aapt_consistency.encoder=jaxvid/weights/shapes/model \
     --config.export=jaxvid/weights/shapes_aapt/model \
     --config.export_dtype=float16
   python -m jaxvid.main --config=configs/shapes/ship.py:small,aapt

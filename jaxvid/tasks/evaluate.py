@@ -100,6 +100,8 @@ def run(config: Config) -> None:
     if getattr(config, name) < least:
       value = getattr(config, name)
       raise UserError(f'{name} must be >= {least}, not {value}')
+  if (config.terse or config.opening) and not config.script:
+    raise UserError('terse and opening are for scripts: script=returning')
   if config.output:
     files.check_writable(pathlib.Path(config.output))
   said = asked(config)

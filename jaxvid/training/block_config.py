@@ -114,6 +114,8 @@ class BlockConfig(StudentConfig):
         f"flow needs forcing 'teacher' or 'diffusion' and chunk={self.chunk}, "
         f"not '{self.flow.forcing}' and {self.flow.chunk}"
       )
+    if self.bank is not None and self.dit.linear:
+      raise UserError('linear attention has a memory of its own: no bank')
     if not self.velocity_weight and self.adversary is None:
       raise UserError('nothing to learn: velocity_weight=0 and no adversary')
     if self.data.frames % self.chunk:
