@@ -15,6 +15,7 @@ from jaxvid.errors import UserError
 from jaxvid.evaluation.comparison import Claim
 from jaxvid.tasks import ablate, ablations, chain, train
 from jaxvid.tasks.ablate import Arm, Config, Training
+from jaxvid.training import report
 
 ROOT = pathlib.Path(__file__).parent.parent
 NAMES = sorted(
@@ -64,9 +65,11 @@ def world(monkeypatch):
     ran.append(stage.name)
     if stage.name in fails:
       raise UserError('the loss is not finite')
+    target = pathlib.Path(stage.outputs[0])
+    if stage.name.startswith('train'):
+      target.mkdir(exist_ok=True)
     if stage.name.startswith('measure'):
       found = test_comparison.measured(0.1 if '_a_' in stage.name else 0.0)
-      target = pathlib.Path(stage.outputs[0])
       target.parent.mkdir(exist_ok=True)
       target.write_text(json.dumps(found))
 
@@ -148,6 +151,24 @@ def test_plots_are_drawn_if_they_can_be(config, world, tmp_path, monkeypatch):
   monkeypatch.setitem(sys.modules, 'matplotlib', None)
   ablate.run(config)
   assert '.png' not in (tmp_path / 'reports' / 'speed.md').read_text()
+
+
+def test_losses_are_drawn_over_resumed_runs(config, world, tmp_path):
+  pytest.importorskip('matplotlib')
+  for start, last in ((0, 30), (20, 40)):
+    summaries = report.Summaries(tmp_path / 'a_s0', start)
+    for step in range(start + 10, last + 1, 10):
+      summaries.scalars(step, {'loss': start + step})
+    summaries.close()
+    if not start:  # Files are named by the second.
+      (file,) = (tmp_path / 'a_s0' / 'tensorboard').iterdir()
+      file.rename(file.with_name('events.out.tfevents.1.host'))
+  config = dataclasses.replace(config, losses=('loss', 'other'))
+  ablate.run(config)
+  told = report.read_scalars(tmp_path / 'a_s0')
+  assert told == {'loss': [(10, 10), (20, 20), (30, 50), (40, 60)]}
+  text = (tmp_path / 'reports' / 'speed.md').read_text()
+  assert 'speed_loss_by_step.png' in text and 'other' not in text
 
 
 @pytest.mark.parametrize(

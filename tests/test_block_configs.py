@@ -8,6 +8,7 @@ import pytest
 from test_training_configs import load
 
 from jaxvid.data import latents, prompt_script, scripts
+from jaxvid.data.shapes import captions
 from jaxvid.data.shapes import scene as scene_lib
 from jaxvid.data.shapes import script as script_lib
 from jaxvid.data.tokenizer import Tokenizer
@@ -163,12 +164,17 @@ def test_stories_to_be_measured(kind):
 
 def test_terse_stories_leave_open_what_to_return_to():
   config = generate.Config(seconds=11.0)
-  told = scripted.stories(config, 'returning', 3, 1, 4, 0, terse=True)
-  assert len(told) == 4
+  told = scripted.stories(config, 'returning', 3, 2, 6, 0, terse=True)
+  assert len(told) == 6
   for story in told:
     specs = [spec for _, spec in story.shots]
     assert specs[0] == specs[2]
-    assert specs[0].tone is None and specs[0].objects[0].size is None
-    assert specs[1].tone and specs[1].objects[0].size
+    assert specs[0].tone is specs[0].shading is None
+    assert all(thing.size is None for thing in specs[0].objects)
+    assert specs[1].tone and all(thing.size for thing in specs[1].objects)
+    scenes = [shot.scene for shot in story.script.shots]
+    assert all(map(captions.agrees, specs, scenes))
   with pytest.raises(UserError, match='terse is for scripts that return'):
     scripted.stories(config, 'follow_up', 3, 1, 4, 0, terse=True)
+  with pytest.raises(UserError, match='terse is for scripts that return'):
+    cache_task.Config('vae', 'data', script='follow_up', terse=True)

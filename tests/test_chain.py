@@ -67,6 +67,18 @@ def test_finished_stages_are_not_run_again(world, capsys):
   assert 'stage 3/3 c: finished before' in capsys.readouterr().err
 
 
+def test_a_stage_whose_output_is_gone_is_run_again(world, tmp_path, capsys):
+  world.run()
+  (tmp_path / 'b').rmdir()
+  world.run(explain=True)
+  assert 'stage 2/3 b (to be run)' in capsys.readouterr().out
+  # What was made from it is as good as before.
+  assert world.run() == 'b'
+  told = capsys.readouterr().err
+  assert f'stage 2/3 b: {tmp_path / "b"} is gone; once more' in told
+  assert world.run() == ''
+
+
 def test_a_setting_that_came_to_be_later_changes_nothing_by_its_default(world):
   assert world.run() == 'abc'
   world.defaults = ['--config.new=0', '--config.y=0', '--config.z=1']

@@ -4,6 +4,7 @@
   python -m jaxvid.main --config=configs/shapes/latents.py:long
   python -m jaxvid.main --config=configs/shapes/latents.py:scripts
   python -m jaxvid.main --config=configs/shapes/latents.py:scripts_long
+  python -m jaxvid.main --config=configs/shapes/latents.py:scripts_open
   python -m jaxvid.main --config=configs/shapes/latents.py:turns
   python -m jaxvid.main --config=configs/shapes/latents.py:switches
   python -m jaxvid.main --config=configs/shapes/latents.py:pulses
@@ -14,7 +15,9 @@ for its decoder: `--config.vae=runs/vae_frozen`.
 `short`: clips of 7 latents (25 frames). `long`: 21 latents (81 frames, 5 s).
 `scripts`: 5 s in two shots, the second changes one thing. `scripts_long`: 45
 latents (177 frames, 11 s) in three shots, the third returns to the scene of
-the first. Clips of scripts have one caption per chunk, others eight wordings.
+the first. `scripts_open`: the same, captions of that scene leave sizes and
+background open, those of the other say both. Clips of scripts have one caption
+per chunk, others eight wordings.
 `turns`: 5 s of one thing that circles or pulses. `switches`: as `scripts`, with
 more of the changes that are learnt last: of motion, above all to pulsing, and
 of size. `pulses`: changes of motion alone, a quarter of them to pulsing.
@@ -38,6 +41,7 @@ LENGTHS = {
   'turns': (81, 1_536),
   'switches': (81, 2_048),
   'pulses': (81, 1_024),
+  'scripts_open': (177, 512),
 }
 # Single objects in the motions that are learnt last.
 TURNS = {'counts': (1.0,), 'motions': ('orbit', 'orbit', 'grow')}
@@ -46,6 +50,7 @@ SCRIPTS = {
   'scripts_long': ('returning', 3),
   'switches': ('follow_up', 2),
   'pulses': ('follow_up', 2),
+  'scripts_open': ('returning', 3),
 }
 # What scenes show where a cache is about something.
 SCENES = {
@@ -82,6 +87,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
       'clips': clips,
       'script': script,
       'shots': shots,
+      'terse': length == 'scripts_open',
       # Another seed: the long clips show other scenes than the short ones.
       'seed': list(LENGTHS).index(length),
       'scenes': {

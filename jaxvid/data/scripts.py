@@ -40,6 +40,7 @@ class RenderedScripts:
     shots: per clip.
     chunk: latent frames per chunk.
     seed: of the scripts and captions.
+    terse: captions leave open what to return to, see `sample_script`.
     size: number of clips.
   """
 
@@ -49,6 +50,7 @@ class RenderedScripts:
   shots: int = 3
   chunk: int = 3
   seed: int = 0
+  terse: bool = False
   size: int = 1 << 30
 
   def __len__(self) -> int:
@@ -69,7 +71,7 @@ class RenderedScripts:
     """What clip `index` shows."""
     rng = np.random.default_rng((self.seed, int(index)))
     return script_lib.sample_script(
-      rng, self.kind, self.frames, self.settings, self.shots
+      rng, self.kind, self.frames, self.settings, self.shots, self.terse
     )
 
 

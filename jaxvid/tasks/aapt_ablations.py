@@ -20,6 +20,8 @@ CONFIGS = {
   'long1': 'configs/shapes/aapt_long.py:{size},1',
   'long5': 'configs/shapes/aapt_long.py:{size},5',
 }
+# Of the adaptation and the distillation; of the generator and its judge.
+LOSSES = ['loss', 'gan_generator', 'gan_discriminator', 'gan_accuracy']
 MASKED = ('inputs.recycled=first',)
 CHUNK = ('chunk=3', 'window=12')
 STREAM: dict[str, Any] = {
@@ -61,7 +63,7 @@ _MORE = {'aapt_more': 2 * STEPS['long']}
 def base(name: str, title: str, size: str = '') -> dict[str, Any]:
   """As `ablations.base`, with AAPT's own stream and steps."""
   settings = ablations.base(name, title, size)
-  return {**settings, 'train': []}
+  return {**settings, 'train': [], 'losses': LOSSES}
 
 
 def trainings(size: str, *names: str) -> list[dict[str, Any]]:

@@ -18,9 +18,11 @@ from jaxvid.data import files
 from jaxvid.errors import UserError
 from jaxvid.evaluation import comparison, measures, plots, report
 from jaxvid.evaluation.comparison import Claim, Measured
+from jaxvid.evaluation.statistics import Interval
 from jaxvid.tasks import chain
 from jaxvid.tasks.chain import Stage
 from jaxvid.tasks.progress import say
+from jaxvid.training.report import read_scalars
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +83,7 @@ class Config:
     columns: measures in the table.
     curves: measures plotted by chunk.
     curve_arms: of these arms; empty: of all.
+    losses: scalars of the trainings, plotted by step.
     axis: what `x` of the arms is; empty: no sweep.
     train: overrides of every training.
     evaluation: config file of the measurements.
@@ -100,6 +103,7 @@ class Config:
   columns: tuple[str, ...] = ('right', 'shape', 'motion', 'pace')
   curves: tuple[str, ...] = ()
   curve_arms: tuple[str, ...] = ()
+  losses: tuple[str, ...] = ()
   axis: str = ''
   train: tuple[str, ...] = ()
   evaluation: str = 'configs/evaluate/shapes.py'
@@ -249,7 +253,7 @@ def write_report(config: Config) -> pathlib.Path:
   arms = measured(config)
   by_name = {arm.name: arm for arm in arms}
   verdicts = [comparison.judge(claim, by_name) for claim in config.claims]
-  pictures = draw(config, arms, folder)
+  pictures = draw(config, arms, folder) + draw_losses(config, folder)
   text = report.markdown(
     config.title or config.name, arms, config.columns, verdicts, pictures
   )
@@ -319,4 +323,26 @@ def draw(
     }
     names.append(f'{config.name}_{name}_by_chunk.png')
     plots.draw(folder / names[-1], lines, 'chunk', name)
+  return names
+
+
+def draw_losses(config: Config, folder: pathlib.Path) -> list[str]:
+  """Plots of what the trainings that were run told; names of the files."""
+  if not config.losses or not plots.available():
+    return []
+  runs = {
+    run: read_scalars(f'{config.folder}/{run}')
+    for training in config.trainings
+    for run in (f'{training.name}_s{s}' for s in config.wanted(training))
+  }
+  names = []
+  for scalar in config.losses:
+    lines = {
+      run: [(step, Interval(y, y, y, 1)) for step, y in told[scalar]]
+      for run, told in runs.items()
+      if scalar in told
+    }
+    if lines:
+      names.append(f'{config.name}_{scalar}_by_step.png')
+      plots.draw(folder / names[-1], lines, 'step', scalar)
   return names

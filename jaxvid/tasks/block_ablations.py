@@ -15,6 +15,7 @@ from jaxvid.training import shapes
 
 STAGE_1 = 'block_stage1'
 FULL = 'block_full'
+OPEN = 'block_open'  # What captions leave open, the bank knows.
 _LONG = 'configs/shapes/blockvid.py:{size},stage2'
 _NO_VELOCITY = 'block.velocity.gamma=0.0'
 _APART = f'{_LONG},velocity'  # Without the Self-Forcing loss.
@@ -22,6 +23,7 @@ _APART = f'{_LONG},velocity'  # Without the Self-Forcing loss.
 TRAININGS: dict[str, tuple[str, tuple[str, ...]]] = {
   STAGE_1: ('configs/shapes/blockvid.py:{size},stage1', ()),
   FULL: (_LONG, ()),
+  OPEN: (f'{_LONG},open', ()),
   'block_naive': (_LONG, ('block.rising.curve=naive',)),
   'block_linear': (_LONG, ('block.rising.curve=linear',)),
   'block_sigmoid': (_LONG, ('block.rising.curve=sigmoid',)),
@@ -30,7 +32,7 @@ TRAININGS: dict[str, tuple[str, tuple[str, ...]]] = {
   'block_plain': (_APART, (_NO_VELOCITY,)),
   'block_stage2': (_LONG, ('block.weights={causal}',)),
 }
-SEEDS = {FULL: (0, 1, 2)}
+SEEDS = {FULL: (0, 1, 2), OPEN: (0, 1, 2)}
 
 # How chunks are sampled: Euler ticks with guidance, two recent chunks.
 STREAM: dict[str, Any] = {

@@ -2,9 +2,10 @@
 
 A file per stage in the chain's folder says with which settings it was begun
 and whether it finished. Started again, the chain skips what is finished and
-goes on where it stopped. A stage whose settings have changed, or that follows
-one that has, begins anew: what it made before is moved aside, not removed. A
-setting that came to be after a stage was begun changes nothing by its default.
+still there, and goes on where it stopped. A stage whose settings have changed,
+or that follows one that has, begins anew: what it made before is moved aside,
+not removed. A setting that came to be after a stage was begun changes nothing
+by its default.
 Stages follow one another, or those that they say they need.
 """
 
@@ -138,7 +139,9 @@ def run(config: Config) -> None:
       if not config.explain:
         _renew(config, stage, title, why)
     digests[stage.name] = _digest({'settings': settings})
-    finished = bool(known and known['finished'])
+    done = bool(known and known['finished'])
+    gone = [name for name in stage.outputs if not pathlib.Path(name).exists()]
+    finished = done and not gone
     if config.explain:
       state = 'finished' if finished else 'to be run'
       print(f'{title} ({state}): {_command(stage)}')
@@ -147,8 +150,11 @@ def run(config: Config) -> None:
       failed.add(stage.name)
     elif finished:
       say(f'{title}: finished before')
-    elif not _attempt(folder, stage, settings, title):
-      failed.add(stage.name)
+    else:
+      if done:
+        say(f'{title}: {gone[0]} is gone; once more')
+      if not _attempt(folder, stage, settings, title):
+        failed.add(stage.name)
 
 
 def _attempt(

@@ -41,6 +41,7 @@ class Config:
       caption per chunk; empty: one scene each.
     shots: of a script.
     chunk: latent frames per caption of a script or of `per_chunk`.
+    terse: captions of 'returning' scripts leave open what to return to.
     scenes: what scenes may show, and the size of the picture.
   """
 
@@ -58,6 +59,7 @@ class Config:
   script: Literal['', 'follow_up', 'returning'] = ''
   shots: int = 3
   chunk: int = 3
+  terse: bool = False
   scenes: SceneSettings = dataclasses.field(default_factory=SceneSettings)
 
   def __post_init__(self):
@@ -65,6 +67,8 @@ class Config:
       raise UserError(
         f'shard must be a multiple of batch, not {self.shard} and {self.batch}'
       )
+    if self.terse and self.script != 'returning':
+      raise UserError('terse is for scripts that return: script=returning')
 
 
 def run(config: Config) -> None:
@@ -144,6 +148,7 @@ def make_source(
     config.shots,
     config.chunk,
     config.seed,
+    config.terse,
   )
 
 
@@ -155,6 +160,8 @@ def _settings(config: Config, source) -> dict:
   unused = {'vae', 'target', 'clips', 'batch', 'videos', 'split', 'per_chunk'}
   if not config.script:
     unused |= {'script', 'shots', 'chunk'}
+  if not config.terse:  # As caches were before there was a choice.
+    unused |= {'terse'}
   if config.videos:
     unused |= {'styles', 'seed', 'scenes'}
     settings['content'] = source.digest()

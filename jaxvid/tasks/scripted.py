@@ -1,6 +1,5 @@
 """Videos of scripts for measuring: many side by side, prompts by chunk."""
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -54,25 +53,15 @@ def stories(
     objects: per scene.
     count: number of scripts.
     seed: of all of them.
-    terse: of 'returning' scripts: the captions of the first scene leave size
-      and background open, those of the other say both. So nothing but a
-      memory tells what to return to.
+    terse: captions leave open what to return to, see `sample_script`.
   """
-  if terse and kind != 'returning':
-    raise UserError(f"terse is for scripts that return, not '{kind}'")
   frames, latents = generate.count_frames(config)
   starts = data.chunk_starts(latents, config.chunk)
   told: list[Story] = []
-  # One in eleven is terse.
-  most = 100 * count if terse else count
-  for script in drawn(kind, frames, shots, objects, most, seed):
-    if len(told) == count:
-      break
-    if terse:
-      script = outspoken(script)
+  for script in drawn(kind, frames, shots, objects, count, seed, terse):
     owner = script_lib.shot_of(script, starts)
     specs = [captions_lib.parse(shot.caption) for shot in script.shots]
-    if None in specs or (terse and not leaves_open(specs[0])):
+    if None in specs:
       continue
     told.append(
       Story(
@@ -88,28 +77,14 @@ def stories(
   return told
 
 
-def outspoken(script: script_lib.Script) -> script_lib.Script:
-  """The script with complete captions wherever it leaves its first scene."""
-  first = script.shots[0].caption
-  shots = (
-    shot
-    if shot.caption == first
-    else dataclasses.replace(shot, caption=captions_lib.caption(shot.scene))
-    for shot in script.shots
-  )
-  return dataclasses.replace(script, shots=tuple(shots))
-
-
-def leaves_open(said: Spec | None) -> bool:
-  """Whether a caption says neither sizes nor the background."""
-  if said is None:
-    return False
-  sizes = all(obj.size is None for obj in said.objects)
-  return sizes and said.tone is None and said.shading is None
-
-
 def drawn(
-  kind: str, frames: int, shots: int, objects: int, count: int, seed: int
+  kind: str,
+  frames: int,
+  shots: int,
+  objects: int,
+  count: int,
+  seed: int,
+  terse: bool = False,
 ) -> Iterator[script_lib.Script]:
   """The scripts behind `stories`, whose arguments these are."""
   if objects not in (1, 2, 3):
@@ -121,7 +96,7 @@ def drawn(
   )
   for i in range(count):
     rng = np.random.default_rng((seed, objects, i))
-    yield script_lib.sample_script(rng, kind, frames, settings, shots)
+    yield script_lib.sample_script(rng, kind, frames, settings, shots, terse)
 
 
 def clips(

@@ -78,19 +78,21 @@ def adversary(
 SHAPES = {'stage1': (21, 16, 300), 'stage2': (45, 4, 300)}
 
 
-def shapes_block(size: str, stage: str) -> dict[str, Any]:
+def shapes_block(size: str, stage: str, cache: str = '') -> dict[str, Any]:
   """Block Forcing on the shapes world: clips of 5 s, then of 11 s.
 
   Args:
     size: 'nano', 'small' or 'base'.
     stage: 'stage1' or 'stage2'.
+    cache: of its clips, a name of `configs/shapes/latents.py`; empty: the
+      stage's own.
   """
   dit, text = shapes.sizes(size)
   frames, batch, steps = SHAPES[_stage(stage)]
   runs, pixels = f'runs/shapes/{size}', shapes.PIXELS[size]
   first = stage == 'stage1'
   name = f'blockvid_{stage}'
-  cache = 'scripts' if first else 'scripts_long'
+  cache = cache or ('scripts' if first else 'scripts_long')
   chunks = frames // 3
   return {
     'task': 'train',

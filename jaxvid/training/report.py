@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import io
 import pathlib
+import struct
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -67,7 +68,9 @@ class Summaries:
 
     # A resumed run hides what a killed one wrote after its last checkpoint.
     folder = str(pathlib.Path(workdir) / 'tensorboard')
-    self._writer = SummaryWriter(folder, purge_step=start or None)
+    self._writer = SummaryWriter(
+      folder, purge_step=start + 1 if start else None
+    )
     self._fps = fps
 
   def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -94,6 +97,42 @@ class Summaries:
 
   def close(self) -> None:
     self._writer.close()
+
+
+def read_scalars(
+  workdir: str | pathlib.Path,
+) -> dict[str, list[tuple[int, float]]]:
+  """The scalars of a run as TensorBoard shows them: name -> (step, value).
+
+  A run that was resumed is one curve; the cut end of a killed run's last file
+  is left out. Empty if there is nothing to read.
+  """
+  from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+  found: dict[str, dict[int, float]] = {}
+  folder = pathlib.Path(workdir) / 'tensorboard'
+  for file in sorted(folder.glob('events.out.tfevents.*')):
+    for record in _records(file.read_bytes()):
+      event = Event.FromString(record)
+      if event.session_log.status == SessionLog.START:  # type: ignore
+        for points in found.values():
+          for step in [step for step in points if step >= event.step]:
+            del points[step]
+      for value in event.summary.value:
+        if value.WhichOneof('value') == 'simple_value':
+          found.setdefault(value.tag, {})[event.step] = value.simple_value
+  return {name: sorted(points.items()) for name, points in found.items()}
+
+
+def _records(data: bytes) -> Iterator[bytes]:
+  """Whole records of a TFRecord file: length, its CRC, data, its CRC."""
+  at = 0
+  while at + 12 <= len(data):
+    (length,) = struct.unpack_from('<Q', data, at)
+    record = data[at + 12 : at + 12 + length]
+    at += length + 16
+    if at <= len(data):
+      yield record
 
 
 def _gif(frames: np.ndarray, fps: int) -> bytes:

@@ -7,6 +7,7 @@ said; size and background may be left out.
 
 import dataclasses
 import re
+from typing import Literal
 
 import numpy as np
 
@@ -69,6 +70,8 @@ SHADING_WORDS = {
   'shaded': ('shaded', 'softly shaded'),
   'striped': ('striped',),
 }
+# Sizes and the background are said as it falls out, always, or never.
+Saying = Literal['drawn', 'all', 'least']
 # Further ways to say a motion that only the parser needs to know.
 HEARD = {
   'left': ('leftwards', 'leftward', 'to the left', 'left'),
@@ -139,7 +142,11 @@ def _finite(participle: str) -> str:
 
 
 def _object_phrase(
-  obj: Object, rng: np.random.Generator, plain: bool, finite: bool
+  obj: Object,
+  rng: np.random.Generator,
+  plain: bool,
+  finite: bool,
+  saying: Saying,
 ) -> str:
   def pick(words):
     index = int(rng.integers(len(words)))  # Drawn in any case: same style.
@@ -148,7 +155,7 @@ def _object_phrase(
   with_size, adverb_first = rng.random(2)
   size = pick(SIZE_WORDS[obj.size])
   noun = f'{pick(COLOUR_WORDS[obj.colour])} {pick(SHAPE_WORDS[obj.shape])}'
-  if plain or with_size < 0.7:
+  if _said(saying, plain or with_size < 0.7):
     noun = f'{size} {noun}'
   article = 'an' if noun[0] in 'aeiou' else 'a'
   action = pick(MOTION_WORDS[obj.motion])
@@ -162,8 +169,12 @@ def _object_phrase(
   return f'{article} {noun} {action}'
 
 
+def _said(saying: Saying, drawn: bool) -> bool:
+  return drawn if saying == 'drawn' else saying == 'all'
+
+
 def _background_phrase(
-  background: Background, rng: np.random.Generator, plain: bool
+  background: Background, rng: np.random.Generator, plain: bool, saying: Saying
 ) -> tuple[str, str]:
   """Returns (lead, phrase): where it stands and what it says."""
   where, tone, shading, lead, omit = rng.random(5)
@@ -172,9 +183,9 @@ def _background_phrase(
   shadings = SHADING_WORDS[background.shading]
   tone = tones[0 if plain else int(tone * len(tones))]
   shading = shadings[0 if plain else int(shading * len(shadings))]
-  if not plain and omit < 0.3:
+  if not _said(saying, plain or omit >= 0.3):
     return '', ''
-  if background.shading == 'plain' and (plain or omit < 0.8):
+  if background.shading == 'plain' and (plain or 0.3 <= omit < 0.8):
     adjectives = tone
   else:
     adjectives = f'{shading} {tone}'
@@ -182,13 +193,16 @@ def _background_phrase(
   return ('first' if not plain and lead < 0.2 else 'last'), phrase
 
 
-def caption(scene: Scene, style: int | None = None) -> str:
+def caption(
+  scene: Scene, style: int | None = None, saying: Saying = 'drawn'
+) -> str:
   """One caption of a scene.
 
   Args:
     scene: what to describe.
     style: seed of the wording; None is the plain, complete wording. Scenes
       that differ in one attribute get captions that differ in its words only.
+    saying: whether it tells sizes and the background.
 
   Returns:
     A sentence without a final full stop.
@@ -197,8 +211,10 @@ def caption(scene: Scene, style: int | None = None) -> str:
   rng = np.random.default_rng(0 if plain else style)
   order, joint, front, camera, verbs = rng.random(5)
   finite = not plain and verbs < 0.3
-  place, background = _background_phrase(scene.background, rng, plain)
-  phrases = [_object_phrase(obj, rng, plain, finite) for obj in scene.objects]
+  place, background = _background_phrase(scene.background, rng, plain, saying)
+  phrases = [
+    _object_phrase(obj, rng, plain, finite, saying) for obj in scene.objects
+  ]
   if not plain and order < 0.5:
     phrases = phrases[::-1]
   if len(phrases) > 1:

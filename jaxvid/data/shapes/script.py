@@ -182,16 +182,20 @@ def sample_script(
   frames: int,
   settings: SceneSettings | None = None,
   shots: int = 3,
+  terse: bool = False,
 ) -> Script:
   """Draws a script of 'single', 'follow_up' or 'returning' kind.
 
   'follow_up' changes one thing from shot to shot, in captions of the same
   wording. 'returning' alternates between two scenes (A, B, A, ...); each goes
-  on where it was left.
+  on where it was left. With `terse` captions of A leave sizes and background
+  open and those of B say both: what to return to, only a memory can know.
   """
   settings = settings or SceneSettings()
   if kind not in KINDS:
     raise UserError(f'script {kind!r} is not one of {", ".join(KINDS)}.')
+  if terse and kind != 'returning':
+    raise UserError(f"terse is for scripts that return, not '{kind}'")
   style = int(rng.integers(2**31))
   scene = scene_lib.sample_scene(rng, settings)
   first = Shot(0, captions_lib.caption(scene, style), scene)
@@ -216,6 +220,11 @@ def sample_script(
     raise UserError(f'found no scene that changes {shots - 1} time(s).')
   other = scene_lib.sample_scene(rng, settings)
   texts = [first.caption, captions_lib.caption(other, style)]
+  if terse:
+    texts = [
+      captions_lib.caption(scene, style, 'least'),
+      captions_lib.caption(other, style, 'all'),
+    ]
   now, result = [scene, other], []
   for i, start in enumerate(starts):
     result.append(Shot(start, texts[i % 2], now[i % 2]))
