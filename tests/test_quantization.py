@@ -283,6 +283,9 @@ def test_task_writes_a_bundle_that_loads(tmp_path):
     eight_bits.quantized(opened, 'int8')
   with pytest.raises(UserError, match='exists'):
     quantize.check(config)
+  with pytest.raises(UserError, match='the text encoder of shapes is not the'):
+    quantize.check_base('shapes', opened)
+  quantize.check_base(str(source), opened)
   with pytest.raises(UserError, match='is no kernel in 8 bits'):
     tree.decode({'ffn_0': {'kernel': {'scale': np.ones(3)}}}, 'int8')
 

@@ -44,6 +44,8 @@ class Config:
     smoothing: strength with which outliers of inputs move into kernels,
       0 (none) to below 1.
     max_error: relative error above which a layer stays as it is.
+    base: bundle that the new one takes its other parts from, whose text
+      encoder is the model's own; empty: the model.
     prompts: file of prompts; empty: captions of the shapes world.
     count: prompts to calibrate with.
     chunks: chunks of each.
@@ -57,6 +59,7 @@ class Config:
   rank: int = 0
   smoothing: float = 0.0
   max_error: float = 0.1
+  base: str = ''
   prompts: str = ''
   count: int = 8
   chunks: int = 4
@@ -70,6 +73,8 @@ def run(config: Config) -> None:
   texts = prompts(config)
   sampler = Sampler.load(config.stream)
   source = sampler.bundle.read('dit')
+  if config.base:
+    check_base(config.base, sampler.bundle)
   if tree.is_quantized(source):
     raise UserError(f'{config.stream.weights} is quantised already')
   embeds = sampler.embed(texts)
@@ -102,7 +107,7 @@ def run(config: Config) -> None:
   for other in set(bundles.KINDS) - {'dit'}:
     head.pop(other, None)
   weights.save(target / 'dit', tree.encode(params), head)
-  base = bundles.find(config.stream.weights)
+  base = bundles.find(config.base or config.stream.weights)
   packaged = base.parent == bundles.PACKAGED
   place = base.name if packaged else os.path.relpath(base, target)
   bundles.save_bundle(target, {'dit': 'dit'}, sampler.bundle.size, place)
@@ -124,6 +129,16 @@ def check(config: Config) -> Scheme:
   if pathlib.Path(config.target).expanduser().exists():
     raise UserError(f'the target {config.target} exists; name a new folder')
   return scheme
+
+
+def check_base(base: str, model: bundles.Bundle) -> None:
+  """UserError unless a bundle tells the model what its own parts would."""
+  mine, others = (x.read('text') for x in (model, bundles.open_bundle(base)))
+  same = jax.tree.structure(mine) == jax.tree.structure(others) and all(
+    map(np.array_equal, jax.tree.leaves(mine), jax.tree.leaves(others))
+  )
+  if not same:
+    raise UserError(f"base: the text encoder of {base} is not the model's")
 
 
 def prompts(config: Config) -> list[str]:
