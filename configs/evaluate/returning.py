@@ -17,7 +17,7 @@ a rolling or a dynamic sparse one. 16 clips take 2 minutes on one CPU core.
 from ml_collections import config_dict
 
 from jaxvid.tasks import presets
-from jaxvid.training import block_recipes, shapes
+from jaxvid.training import shapes
 
 
 def get_config(arg: str = '') -> config_dict.ConfigDict:
@@ -25,14 +25,11 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
     {
       'task': 'evaluate',
       'stream': {
-        **presets.CAUSAL,
+        **presets.BLOCKVID,
         'weights': 'runs/shapes/nano/blockvid_stage2_weights',
+        'steps': 16,
         'seconds': 60.0,
-        'sink': 0,
-        'window': 9,
-        'bank': dict(block_recipes.SHAPES_BANK),
         'noise': {'shuffle': 4, 'shared': True},
-        'switch': {'cache': 'keep'},
       },
       'parts': {
         'tokenizer': shapes.TOKENIZER,

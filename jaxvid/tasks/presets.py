@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from jaxvid.training import block_recipes
+
 # A causal model before distillation: Euler ticks and guidance per chunk,
 # clean context, the first chunk kept as a sink beside a rolling window.
 CAUSAL: dict[str, Any] = {
@@ -50,6 +52,17 @@ LONGLIVE: dict[str, Any] = {
   'switch': {'again': True},
 }
 
+# Two recent chunks and those that the prompt retrieves from a sparse bank; a
+# change of the prompt computes nothing again.
+BLOCKVID: dict[str, Any] = {
+  **CAUSAL,
+  'weights': 'shapes_blockvid',
+  'steps': 8,
+  'sink': 0,
+  'bank': block_recipes.SHAPES_BANK,
+  'switch': {'cache': 'keep'},
+}
+
 # One evaluation per latent frame, which recycles the frame before it.
 AAPT: dict[str, Any] = {
   'weights': 'shapes_aapt',
@@ -68,6 +81,7 @@ AAPT: dict[str, Any] = {
 SHAPES = {
   'diagdistill': DIAGDISTILL,
   'longlive': LONGLIVE,
+  'blockvid': BLOCKVID,
   'causal': CAUSAL,
   'teacher': TEACHER,
   'aapt': AAPT,
