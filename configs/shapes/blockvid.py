@@ -15,9 +15,24 @@ Self-Forcing loss out; `small,stage2,open` trains on clips (`latents.py:
 scripts_open`) whose captions leave size and background of the scene that comes
 back open, so that the bank is worth being read.
 
+The weights that ship as `shapes_blockvid`, in 8 bits, beside the other parts of
+the causal model:
+
+  python -m jaxvid.main --config=configs/shapes/latents.py:scripts_open
+  python -m jaxvid.main --config=configs/shapes/blockvid.py:small,stage2,open \
+    --config.block.weights=jaxvid/weights/shapes/model \
+    --config.export_dtype=float32
+  python -m jaxvid.main --config=configs/shapes/ship.py:small,blockvid \
+    --config.dit=runs/shapes/small/blockvid_stage2_weights \
+    --config.target=runs/shapes/small/bundles/blockvid
+  python -m jaxvid.main --config=configs/quantize.py --config.base=shapes \
+    --config.stream.weights=runs/shapes/small/bundles/blockvid \
+    --config.target=outputs/shapes_blockvid
+
 Long takes are 11 s here and not 50 s, which the budget of a CPU rules out.
 Values are marked in `jaxvid/training/block_recipes.py`. At size `nano`, on one
-CPU core: stage 1 0.4 steps per second, stage 2 0.75; some 13 and 8 minutes.
+CPU core: stage 1 0.4 steps per second, stage 2 0.75; some 13 and 8 minutes;
+`small`, stage 2: 0.35, 14 minutes; its clips (`scripts_open`) take 3 to cache.
 Expected: `loss` 0.23 in stage 1, 0.25 in stage 2, `gan_accuracy` between 0.5
 and 1. Sampling: configs/evaluate/returning.py.
 """
