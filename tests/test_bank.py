@@ -222,6 +222,15 @@ def test_a_scene_is_kept_as_it_was_first_seen():
   assert _numbers(config, scenes) == [1, 2, 3, 9]
 
 
+@pytest.mark.parametrize('evict', ['dissimilar', 'redundant'])
+@pytest.mark.parametrize('sink', [0, 3])
+def test_a_rolling_cache_holds_what_came_last(evict, sink):
+  options = {'evict': evict, 'alike': 'earlier', 'retrieval': 'recent'}
+  config = _config(window=6, retrieved=2, capacity=5, sink=sink, **options)
+  held = _numbers(config, [0, 0, 1, 1, 1, 1, 0, 2, 2])
+  assert held == ([1, 6, 7, 8, 9] if sink else [5, 6, 7, 8, 9])
+
+
 def test_a_chunk_made_again_replaces_itself():
   config = _config(window=9, retrieved=1, capacity=5)
   memory, _ = _run(config, [0, 1, 2, 0])

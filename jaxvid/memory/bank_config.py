@@ -23,9 +23,9 @@ class BankConfig:
       `evict` must choose between them, kept: the 'later' or the 'earlier',
       which shows a scene as it was first seen. The paper does not say.
     capacity: chunks held.
-    evict: what goes when the bank is full: 'dissimilar' the chunk least like
-      the recent prompts, 'redundant' one whose prompt is most like that of
-      another, so that every scene keeps a chunk.
+    evict: what goes when a semantic bank is full: 'dissimilar' the chunk least
+      like the recent prompts, 'redundant' one whose prompt is most like that
+      of another, so that every scene keeps a chunk; of others the oldest goes.
     tau: share of the importance that kept tokens cover (*paper*: 0.98); 1
       keeps all.
     room: tokens that an entry has room for, as a share of its chunk's.

@@ -79,7 +79,8 @@ def slot_to_write(
 
   The one that holds it already (a chunk made again), else an empty one, else
   the one that `BankConfig.evict` names among those that the next chunk does
-  not need; of two alike the one that `BankConfig.alike` does not favour.
+  not need; of two alike the one that `BankConfig.alike` does not favour. With
+  `retrieval='recent'` it is the oldest, whatever they say.
 
   Args:
     number, prompts: see `choose`.
@@ -89,7 +90,10 @@ def slot_to_write(
   """
   sink, recent = _fixed(number, count + 1, config)
   newest = number > count + 1 - config.bank.lag
-  if config.bank.evict == 'dissimilar':
+  tie = -number if config.bank.alike == 'earlier' else number
+  if config.bank.retrieval == 'recent':
+    score, tie = jnp.zeros(number.shape), number
+  elif config.bank.evict == 'dissimilar':
     units = unit(prompts)
     near = jnp.where(recent[..., None], units, 0)
     score = cosine(units, (jnp.sum(near, 1) + unit(prompt))[:, None])
@@ -98,7 +102,6 @@ def slot_to_write(
   score = jnp.where(sink | recent | newest, 2.0, score)
   score = jnp.where(number == 0, -2.0, score)
   score = jnp.where(number == count + 1, -3.0, score)
-  tie = -number if config.bank.alike == 'earlier' else number
   return jnp.lexsort((tie, score), axis=-1)[:, 0].astype(jnp.int32)
 
 
