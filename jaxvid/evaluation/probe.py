@@ -72,6 +72,7 @@ def _read_object(track: Track, drift: float) -> ObjectReading:
   motion, speed, pace = probe_motion.read_motion(path, size, trust)
   # A growing object is named by its smallest size.
   typical = np.percentile(size[seen], 5 if motion == 'grow' else 50)
+  typical = max(typical, 1e-3)  # What is but a speck may measure nothing.
   names = scene_lib.SIZES
   return ObjectReading(
     colour=track.colour,

@@ -116,7 +116,7 @@ def fit_growth(radius: np.ndarray, weight: np.ndarray) -> tuple[bool, float]:
     left = (weight * (radius - fit) ** 2).sum() / spread
     if left < best:
       best, period = left, turn
-  return bool((high - low) / middle > 0.12 and best < 0.4), float(period)
+  return bool(high - low > 0.12 * middle and best < 0.4), float(period)
 
 
 def _windows(count: int) -> list[slice]:
