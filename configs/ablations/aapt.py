@@ -11,8 +11,8 @@ training at 64 px tested at 80 and 128 (the nearest to 1.15 and 2 times the
 side that whole tokens allow). Clips start from the true first frame. Needs the
 causal model of `configs/shapes/causal.py:nano`; the teacher of the warm-up is
 the one that ships. On one CPU core an adaptation takes 3 to 4 minutes, a
-distillation 1 to 2, an adversarial training 5 to 6 and a measurement 2 (10 at
-128 px); there are 14 trainings and 11 measurements.
+distillation 1 to 2, an adversarial training 5 to 6 and a measurement 2 to 3 (8
+at 128 px); there are 14 trainings and 11 measurements.
 """
 
 from ml_collections import config_dict

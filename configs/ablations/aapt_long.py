@@ -6,7 +6,7 @@ Four generators: no long videos, as many more updates on short ones, videos of
 one more segment, then of five (supplement D: without, a model drifts after the
 length it was trained at). Shares its first trainings with `aapt.py`. On one
 CPU core the other three take 3 to 6 minutes each and a measurement of 64 clips
-3 to 4.
+6.
 """
 
 from ml_collections import config_dict

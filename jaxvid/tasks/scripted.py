@@ -184,7 +184,7 @@ def steered(
 
   def due(i: int) -> None:
     i += known
-    if i > known and columns[i] != columns[i - 1]:
+    if i and columns[i] != columns[i - 1]:
       told = sampler.embed(columns[i])
       session.switch(stream.encode_prompt(*parts, *told))
 
